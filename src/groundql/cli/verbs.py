@@ -1,0 +1,1 @@
+"""Every verb, imported once so that it registers itself with the app."""

@@ -1,0 +1,1 @@
+"""Base models: the catalog, loading, and the memory plan."""

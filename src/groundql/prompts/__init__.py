@@ -1,0 +1,1 @@
+"""Question and schema to prompt, and a model's text back to SQL."""

@@ -1,0 +1,1 @@
+"""What is asked: data sets, samples, splits and their description."""

@@ -1,0 +1,228 @@
+"""The nouns that stages exchange: frozen, checked on the way in, JSON in and out."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from groundql.errors import DataError
+
+Cell = None | int | float | str | bytes
+Row = tuple[Cell, ...]
+Difficulty = Literal["simple", "moderate", "challenging", "easy", "medium", "hard", "extra", ""]
+RowsAre = Literal["real", "synthetic", "none"]
+OutcomeStatus = Literal["ok", "error", "timeout", "refused", "too_large", "crashed"]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Question(Record):
+    """One question of a data set, with its gold SQL where there is one."""
+
+    question_id: str  # unique in its data set: BIRD's question_id, else the row number from 0
+    db_id: str
+    text: str
+    evidence: str = ""
+    gold_sql: str | None = None
+    difficulty: Difficulty = ""
+
+
+class Column(Record):
+    """A column as the prompt and the checks need it."""
+
+    name: str
+    type: str = ""  # as declared; "" where the schema gives none
+    description: str = ""
+    examples: tuple[str, ...] = ()  # SQL literals: 'Lyon', 42, NULL never
+    not_null: bool = False
+
+
+class ForeignKey(Record):
+    """`columns` of this table point to `ref_columns` of `ref_table`."""
+
+    columns: tuple[str, ...]
+    ref_table: str
+    ref_columns: tuple[str, ...]
+
+
+class Table(Record):
+    """A table with its columns and keys."""
+
+    name: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    description: str = ""
+
+
+class Schema(Record):
+    """Tables of one database, in the database's own order."""
+
+    db_id: str
+    tables: tuple[Table, ...]
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any name, type, key, description or example."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class DatabaseFiles(Record):
+    """Where one database's rows, schema and descriptions lie; at least one of the first three is given."""
+
+    db_id: str
+    sqlite_path: Path | None = None
+    sql_path: Path | None = None  # SQL text: CREATE TABLE, and INSERT where `sql_has_rows`
+    tables_path: Path | None = None  # tables.json of BIRD or Spider; the entry is found by db_id
+    descriptions_dir: Path | None = None  # BIRD's database_description/*.csv
+    descriptions: dict[str, dict[str, str]] = {}  # table -> column -> meaning
+    sql_has_rows: bool = False
+    rows: RowsAre = "real"
+
+
+class DataSet(Record):
+    """Questions of one split and the databases they are asked of."""
+
+    spec: str  # as given: bird:DIR#train
+    name: str  # pocket, bird, spider, jsonl
+    split: str
+    questions: tuple[Question, ...]
+    databases: dict[str, DatabaseFiles]
+
+    def fingerprint(self) -> str:
+        """16 hex digits over the questions' content, not over paths."""
+        digest = hashlib.sha256()
+        for question in self.questions:
+            digest.update(question.model_dump_json().encode())
+        return digest.hexdigest()[:16]
+
+
+class Prompt(Record):
+    """What the model reads: a prefix shared by all questions of a database, then the question's own part."""
+
+    question_id: str
+    db_id: str
+    prefix: str
+    suffix: str
+    n_tokens: int
+    shrunk: tuple[str, ...] = ()  # what was left out to fit, in order: descriptions, examples, columns
+
+
+class Completion(Record):
+    """What a model wrote for one question: one line of predictions.jsonl."""
+
+    question_id: str
+    db_id: str
+    text: str  # raw model output
+    sql: str | None  # extracted from `text`; None where there is none
+    n_prompt_tokens: int = 0
+    n_new_tokens: int = 0
+    stopped: bool = True  # the model ended by itself, not at the token limit
+    shrunk: tuple[str, ...] = ()
+
+
+class Outcome(Record):
+    """What happened when SQL ran under guard."""
+
+    status: OutcomeStatus
+    columns: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    error: str = ""
+    elapsed_s: float = 0.0
+    vm_steps: int = 0  # SQLite virtual-machine steps, to the nearest 100
+
+
+class ResultPreview(Record):
+    """The head of a result, for people: the report shows it."""
+
+    columns: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()  # the first few; long texts and blobs are cut for display
+    n_rows: int = 0
+
+
+class Verdict(Record):
+    """What the checks found for one question: one line of verdicts.jsonl, readable on its own.
+
+    Each rung implies the one before; a rung that could not be decided (no rows to run on) is None.
+    """
+
+    question_id: str
+    db_id: str
+    difficulty: Difficulty = ""
+    question: str
+    evidence: str = ""
+    gold_sql: str | None = None
+    predicted_sql: str | None = None
+
+    extracted: bool
+    sqlglot_accepts: bool  # the seed paper's rule, for comparison only: it accepts prose
+    parsed: bool  # one statement, a query, no fallback
+    read_only: bool
+    grounded: bool  # the engine prepares it on the true schema, double-quoted strings off
+    ran: bool | None
+    ex_bird: bool | None  # BIRD's official rule: results equal as sets
+    ex_strict: bool | None  # bags; lists where the gold's outer query orders
+
+    error: str = ""  # why the highest rung reached was not passed, in the engine's words where it has some
+    gold_fault: str = ""  # why the gold cannot judge: does not bind, does not run, no rows at hand
+    rows: RowsAre = "real"
+    gold_result: ResultPreview | None = None
+    predicted_result: ResultPreview | None = None
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def read_jsonl(path: Path, record: type[AnyRecord]) -> list[AnyRecord]:
+    """All records of a JSONL file; a bad line raises DataError with its number. Blank lines are passed over."""
+    records = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            try:
+                records.append(record.model_validate_json(line))
+            except ValidationError as error:
+                raise DataError(f"{path}, line {number}: {first_fault(error)}") from None
+    return records
+
+
+def read_text(path: Path) -> str:
+    """The file as UTF-8 text; DataError that names it where that fails."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} is not there") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing wrong in a record, as `field: what`."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}" if where else str(fault["msg"])
+
+
+def write_jsonl(path: Path, records: Iterable[Record]) -> None:
+    """All records, one a line; the file appears whole or not at all."""
+    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside `path`, then rename: no half-written file is ever taken for a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""From verdicts to numbers with intervals, and to pages."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: schema-shared packs, the loss on the SQL alone, and run folders."""

@@ -1,0 +1,1 @@
+"""From completions to verdicts: the ladder, and the measures beside it."""
