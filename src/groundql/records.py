@@ -115,6 +115,20 @@ class Prompt(Record):
     shrunk: tuple[str, ...] = ()  # what was left out to fit, in order: descriptions, examples, columns
 
 
+class Turns(Record):
+    """How a model family marks who speaks: text around the system's, the user's and the model's turn.
+
+    A prompt is `before_system + system + after_system` (shared by all questions of a database) and then
+    `before_user + user + after_user`. The model's SQL ends with the token `end`.
+    """
+
+    before_system: str
+    after_system: str
+    before_user: str
+    after_user: str
+    end: str
+
+
 class Completion(Record):
     """What a model wrote for one question: one line of predictions.jsonl."""
 
@@ -221,8 +235,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        Path(beside).chmod(0o644)
+        Path(beside).replace(path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise

@@ -1,0 +1,66 @@
+"""groundql generate: a model's SQL for every question of a data set, as predictions.jsonl."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from groundql.cli import app
+from groundql.cli.progress import progress, say
+from groundql.config import GenerationSettings
+from groundql.errors import DependencyMissing
+from groundql.questions.load import load_data
+from groundql.records import write_jsonl
+
+
+@app.command()
+def generate(
+    model: Annotated[
+        str, typer.Argument(help="Run folder, catalog name, hub id, model folder or .gguf file.")
+    ],
+    data: Annotated[str, typer.Option(help="DATA, such as pocket#test or bird:DIR#dev.")],
+    out: Annotated[
+        Path, typer.Option(help="Where predictions.jsonl goes; prompts.jsonl is written beside it.")
+    ],
+    max_new_tokens: Annotated[int, typer.Option(help="Limit for each completion.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Questions decoded together.")] = 32,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many questions.")] = None,
+) -> None:
+    """Write a model's SQL for every question of DATA (greedy, the same each time)."""
+    questions = load_data(data)
+    if limit is not None:
+        questions = questions.model_copy(update={"questions": questions.questions[:limit]})
+    require_torch("generate")
+    from groundql.generating import load_writer, write_completions
+
+    writer = load_writer(model)
+    say(f"{model} on {data}: {len(questions.questions)} questions, {len(questions.databases)} databases")
+    settings = GenerationSettings(max_new_tokens=max_new_tokens, batch_size=batch_size)
+    with progress("generate", len(questions.questions)) as advance:
+        prompts, completions = write_completions(
+            writer.loaded.model, writer, questions, settings=settings, on_progress=advance
+        )
+    write_jsonl(out.parent / "prompts.jsonl", prompts)
+    write_jsonl(out, completions)
+    n_shrunk = sum(bool(c.shrunk) for c in completions)
+    n_cut = sum(not c.stopped for c in completions)
+    print(f"questions    {len(completions)}")
+    print(f"with SQL     {sum(c.sql is not None for c in completions)}")
+    print(f"at the limit {n_cut}   of {max_new_tokens} new tokens")
+    print(f"shrunk       {n_shrunk}   prompts that left something out to fit")
+    print(f"predictions  {out}")
+
+
+def require_torch(verb: str) -> None:
+    """Say how to get torch where it is missing.
+
+    Raises:
+        DependencyMissing: torch or transformers is not installed.
+    """
+    import importlib.util
+
+    missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DependencyMissing(
+            f"groundql {verb} needs {', '.join(missing)}: pip install torch, then pip install 'groundql[train]'"
+        )

@@ -1,0 +1,80 @@
+"""Asks the engine whether a statement binds: prepared, never run, on an empty twin of the database."""
+
+import functools
+from pathlib import Path
+
+import apsw
+
+from groundql.databases.guard import Refused, lock_down, one_statement, open_guarded
+from groundql.databases.schema import schema_ddl
+from groundql.records import Schema
+
+N_TWINS = 256  # of each kind kept; a twin takes about 100 kB
+
+_schema_twins: dict[int, tuple[Schema, "Twin"]] = {}  # by id; the schema is kept, so that its id stays its own
+
+
+class Twin:
+    """An empty copy of one database on which statements are prepared; not for use from several threads at once."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+
+    def prepare(self, sql: str) -> str | None:
+        """None where `sql` is one statement that prepares, else why not. About 0.02 ms."""
+        try:
+            with one_statement(self.connection, sql, run=False) as started:
+                self.connection.execute(sql, can_cache=False)
+        except apsw.ExecTraceAbort:
+            return None if started else "no statement"
+        except (apsw.Error, Refused) as error:
+            return str(error) or type(error).__name__
+        except (ValueError, MemoryError) as error:  # lone surrogates, beyond a limit of Python
+            return f"not text that SQLite takes: {error}"
+        return "no statement"
+
+
+def prepare(source: Schema | Path, sql: str) -> str | None:
+    """None where SQLite prepares `sql` as one read-only query on `source`, else the engine's own words.
+
+    `source` is a Schema or a SQLite file. Double-quoted strings are off: an unknown "name" is an error.
+    Writes, PRAGMA and ATTACH come back as "not authorized".
+    """
+    return twin_of(source).prepare(sql)
+
+
+def twin_of(source: Schema | Path) -> Twin:
+    """The cached empty twin of a schema, or of a SQLite file as it is on disk now."""
+    if isinstance(source, Path):
+        stat = source.stat()
+        return _file_twin(str(source), stat.st_mtime_ns, stat.st_size)
+    known = _schema_twins.get(id(source))
+    if known is None:
+        if len(_schema_twins) >= N_TWINS:
+            _schema_twins.pop(next(iter(_schema_twins)))
+        known = _schema_twins[id(source)] = (source, twin_from_ddl(schema_ddl(source)))
+    return known[1]
+
+
+def twin_from_ddl(ddl: str) -> Twin:
+    """A new empty database with these CREATE statements; apsw.Error where they do not run."""
+    connection = apsw.Connection(":memory:")
+    connection.execute(ddl)
+    lock_down(connection, quoted_strings=False)
+    return Twin(connection)
+
+
+@functools.lru_cache(N_TWINS)
+def _file_twin(path: str, mtime_ns: int, n_bytes: int) -> Twin:
+    """Tables, views and indexes of the file, without rows; the file itself, read-only, where they cannot be copied."""
+    file = open_guarded(path)
+    kept = "sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    parts = file.execute(
+        f"SELECT sql FROM sqlite_master WHERE {kept} AND type != 'trigger' ORDER BY type = 'index', type = 'view', rowid"
+    ).fetchall()
+    try:
+        twin = twin_from_ddl(";\n".join(sql for (sql,) in parts))
+    except apsw.Error:
+        return Twin(file)
+    file.close()
+    return twin

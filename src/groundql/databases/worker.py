@@ -1,0 +1,86 @@
+"""A process that runs guarded statements: jobs on stdin, answers on stdout, each a length and a marshal.
+
+Beside the guard of each connection the process itself is bounded: address space, no file may grow, processor time a
+job. It ends when stdin does. Marshal is read from our own processes alone.
+"""
+
+import marshal
+import resource
+import signal
+import struct
+import sys
+import time
+from typing import IO, Any
+
+import apsw
+
+from groundql.databases.guard import HEAP_BYTES, Answer, open_guarded, run_guarded
+
+LENGTH = struct.Struct(">I")
+ADDRESS_BYTES = 2 * 2**30
+N_OPEN = 16  # connections kept; the one used longest ago is closed
+CPU_GRACE_S = 10
+
+Key = tuple[str, bool]
+
+
+def bound_process() -> None:
+    """Set the limits that hold for the whole process; what the system does not know is passed over."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when we end
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, not our death
+    for limit, value in ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, ADDRESS_BYTES)):
+        try:
+            resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
+        except (OSError, ValueError):
+            continue
+    apsw.hard_heap_limit(HEAP_BYTES)
+
+
+def bound_cpu(deadline_s: float) -> None:
+    """Let this job have its deadline and a little more of processor time."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = int(time.process_time() + deadline_s + CPU_GRACE_S)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def answer(connections: dict[Key, apsw.Connection], job: tuple[str, str, float, int, bool]) -> Answer:
+    """What one job gave; a file that cannot be opened is an error like any other."""
+    path, sql, deadline_s, max_rows, quoted_strings = job
+    bound_cpu(deadline_s)
+    key = (path, quoted_strings)
+    try:
+        connection = connections.pop(key, None) or open_guarded(path, quoted_strings=quoted_strings)
+    except (apsw.Error, OSError) as failure:
+        return "error", (), [], f"{path} cannot be opened: {failure}", 0.0, 0
+    connections[key] = connection
+    if len(connections) > N_OPEN:
+        connections.pop(next(iter(connections))).close()
+    return run_guarded(connection, sql, deadline_s=deadline_s, max_rows=max_rows)
+
+
+def write_message(stream: IO[bytes], message: Any) -> None:
+    """One message, flushed."""
+    body = marshal.dumps(message)
+    stream.write(LENGTH.pack(len(body)) + body)
+    stream.flush()
+
+
+def main() -> None:
+    """Answer jobs until stdin ends."""
+    bound_process()
+    jobs, answers = sys.stdin.buffer, sys.stdout.buffer
+    connections: dict[Key, apsw.Connection] = {}
+    write_message(answers, "ready")
+    while head := jobs.read(LENGTH.size):
+        job = marshal.loads(jobs.read(*LENGTH.unpack(head)))
+        try:
+            message = answer(connections, job)
+            write_message(answers, message)
+        except MemoryError:
+            connections.clear()
+            write_message(answers, ("too_large", (), [], "needs more memory than a query may have", 0.0, 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""From a data set and a model to completions: prompts, greedy decoding, extraction. JSONL in the end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groundql.config import GenerationSettings, ModelSettings, PromptSettings
+from groundql.databases.schema import read_schema
+from groundql.errors import AskedWrongly, PromptTooLong
+from groundql.models.source import find_base, is_run
+from groundql.prompts.budget import fit_prompt
+from groundql.prompts.extract import extract_sql
+from groundql.prompts.render import prompt_fingerprint
+from groundql.records import Completion, DataSet, Prompt, Question, Schema, Turns
+
+if TYPE_CHECKING:
+    from groundql.models.load import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """A loaded model with what it needs to be asked: marks and prompt settings."""
+
+    loaded: "LoadedModel"
+    turns: Turns
+    prompt: PromptSettings
+
+    @property
+    def count_tokens(self) -> Callable[[str], int]:
+        """Tokens of a piece of a prompt; repeated pieces are counted once."""
+        tokenizer = self.loaded.tokenizer
+        return lru_cache(maxsize=4096)(
+            lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        )
+
+
+def load_writer(
+    name: str, *, quantization: str | None = None, prompt: PromptSettings | None = None
+) -> Writer:
+    """The model called `name`: a run folder with its adapter and prompt, or a base model.
+
+    The 4-bit weights of a base are held dense while generating: the same numbers, faster where memory allows.
+
+    Raises:
+        ModelMissing: nothing of that name, or no weights there.
+        AskedWrongly: the adapter was trained with a prompt that this version does not render.
+    """
+    from groundql.models.chat import turns_of
+    from groundql.models.load import LoadedModel, best_device, load_adapter, load_base, load_tokenizer
+    from groundql.training.run_folder import read_run
+
+    device = best_device()
+    run = read_run(Path(name)) if is_run(name) else None
+    source = find_base(run.base_model if run else name)
+    settings = ModelSettings(name=source.name, quantization="none")
+    if run or quantization:
+        settings = ModelSettings.model_validate(
+            {"name": source.name, "quantization": quantization or (run.quantization if run else "none")}
+        )
+    tokenizer = load_tokenizer(source)
+    turns = turns_of(tokenizer)
+    prompt = run.prompt if run else prompt or PromptSettings()
+    if run and run.prompt_fingerprint != prompt_fingerprint(prompt, turns):
+        raise AskedWrongly(
+            f"{name} was trained with prompt {run.prompt_fingerprint}, this version renders "
+            f"{prompt_fingerprint(prompt, turns)}: use the version that trained it ({run.versions.get('groundql')})"
+        )
+    model = load_base(source, settings, device=device)
+    if run:
+        model = load_adapter(model, Path(name) / "adapter")
+    loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
+    return Writer(loaded=loaded, turns=turns, prompt=prompt)
+
+
+def read_schemas(data: DataSet, n_examples: int) -> dict[str, Schema]:
+    """The schema of every database that a question of `data` is asked of."""
+    wanted = dict.fromkeys(question.db_id for question in data.questions)
+    return {db_id: read_schema(data.databases[db_id], n_examples=n_examples) for db_id in wanted}
+
+
+def make_prompts(
+    questions: Sequence[Question],
+    schemas: dict[str, Schema],
+    *,
+    settings: PromptSettings,
+    turns: Turns,
+    count_tokens: Callable[[str], int],
+) -> tuple[list[Prompt], dict[str, str]]:
+    """A prompt for each question that fits, and by question id the reason for each that does not."""
+    fit = partial(fit_prompt, settings=settings, turns=turns, count_tokens=count_tokens)
+    prompts, too_long = [], {}
+    for question in questions:
+        try:
+            prompts.append(fit(question, schemas[question.db_id]))
+        except PromptTooLong as error:
+            too_long[question.question_id] = str(error)
+    return prompts, too_long
+
+
+def write_completions(
+    model: Any,
+    writer: Writer,
+    data: DataSet,
+    *,
+    settings: GenerationSettings,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[list[Prompt], list[Completion]]:
+    """Prompts and completions for every question of `data`, in its order.
+
+    A question whose prompt does not fit gets an empty completion that says so in `shrunk`.
+    """
+    from groundql.decoding.engine import decode_greedy
+
+    schemas = read_schemas(data, writer.prompt.n_examples)
+    prompts, too_long = make_prompts(
+        data.questions, schemas, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
+    )
+    tokenizer = writer.loaded.tokenizer
+    decoded = decode_greedy(
+        model,
+        tokenizer,
+        prompts,
+        writer.turns,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        on_progress=on_progress,
+    )
+    by_id = {prompt.question_id: (prompt, one) for prompt, one in zip(prompts, decoded, strict=True)}
+    completions = []
+    for question in data.questions:
+        if question.question_id in too_long:
+            empty = Completion(
+                question_id=question.question_id,
+                db_id=question.db_id,
+                text="",
+                sql=None,
+                shrunk=("too long",),
+            )
+            completions.append(empty)
+            continue
+        prompt, one = by_id[question.question_id]
+        text = tokenizer.decode(list(one.ids), skip_special_tokens=True)
+        completions.append(
+            Completion(
+                question_id=question.question_id,
+                db_id=question.db_id,
+                text=text,
+                sql=extract_sql(text),
+                n_prompt_tokens=one.n_prompt_tokens,
+                n_new_tokens=len(one.ids),
+                stopped=one.stopped,
+                shrunk=prompt.shrunk,
+            )
+        )
+    return prompts, completions

@@ -1,0 +1,58 @@
+"""How a model family marks who speaks, read from its own chat template; a plain form where it has none."""
+
+from typing import Any
+
+from groundql.errors import ModelMissing
+from groundql.records import Turns
+
+# A base model without a chat template: plain headings; its end-of-text token is learned as the end of the SQL.
+PLAIN = {
+    "before_system": "",
+    "after_system": "\n",
+    "before_user": "\n### Question\n",
+    "after_user": "\n### SQL\n",
+}
+_SYSTEM, _USER, _ANSWER = "(the system text)", "(the user text)", "(the answer)"
+
+
+def turns_of(tokenizer: Any) -> Turns:
+    """The marks around system, user and answer, from the tokenizer's chat template or plain.
+
+    The text between system and user is cut where the system's turn ends, which is a special token in the
+    known families, so that prefix and suffix tokenise apart as they would together.
+
+    Raises:
+        ModelMissing: a template that drops the system text, or a tokenizer without an end-of-text token.
+    """
+    if not tokenizer.chat_template:
+        if not tokenizer.eos_token:
+            raise ModelMissing("this tokenizer has neither a chat template nor an end-of-text token")
+        return Turns(**PLAIN, end=tokenizer.eos_token)
+    system = {"role": "system", "content": _SYSTEM}
+    user = {"role": "user", "content": _USER}
+    asked = _render(tokenizer, [system, user], add_generation_prompt=True)
+    if _SYSTEM not in asked or _USER not in asked:
+        raise ModelMissing("this model's chat template drops the system text; GroundQL puts the schema there")
+    before_system, rest = asked.split(_SYSTEM)
+    between, after_user = rest.split(_USER)
+    alone = _render(tokenizer, [system], add_generation_prompt=False)
+    cut = len(alone) - len(before_system + _SYSTEM) if asked.startswith(alone) else 0
+    answered = _render(
+        tokenizer, [system, user, {"role": "assistant", "content": _ANSWER}], add_generation_prompt=False
+    )
+    after_answer = tokenizer(answered.split(_ANSWER)[1], add_special_tokens=False)["input_ids"]
+    end = tokenizer.convert_ids_to_tokens(after_answer[0]) if after_answer else tokenizer.eos_token
+    return Turns(
+        before_system=before_system,
+        after_system=between[:cut],
+        before_user=between[cut:],
+        after_user=after_user,
+        end=end,
+    )
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+    text = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    return str(text)

@@ -1,0 +1,171 @@
+"""Weights into memory: hub, folder or GGUF; NF4, FP4 or 16 bit; with or without an adapter. Needs torch."""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
+from transformers.utils import logging as transformers_logging
+
+from groundql.config import ModelSettings
+from groundql.errors import ModelMissing
+from groundql.models.source import ModelSource
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+# bitsandbytes looks for an optional CPU kernel on the hub at import and logs an error without it; its own path serves.
+logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
+_GGUF_DENSE_VERSION = 1  # part of the cache key: raise it when the conversion changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model ready to use with its tokenizer."""
+
+    model: Any  # transformers' or peft's causal language model
+    tokenizer: Any
+    dtype: torch.dtype
+    device: torch.device
+
+
+def best_device() -> torch.device:
+    """The first CUDA device, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def compute_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """The type to compute in: as asked, or for "auto" what the device computes fast.
+
+    CUDA: bfloat16 from compute capability 8.0 on, float16 before. CPU: bfloat16 where the processor has
+    instructions for it (AVX512-BF16 or AMX: three times the float32 rate), else float32.
+    """
+    if asked != "auto":
+        return DTYPES[asked]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    """The tokenizer of `source`, with a padding token."""
+    place = weights_place(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise ModelMissing(_cannot_load(source, error)) from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # only ever behind attention mask 0 and label -100
+    return tokenizer
+
+
+def load_base(source: ModelSource, settings: ModelSettings, *, device: torch.device) -> Any:
+    """The base model with its frozen weights as `settings` says, in evaluation mode.
+
+    Raises:
+        ModelMissing: the weights cannot be read; says from where and what to do.
+    """
+    dtype = compute_dtype(settings.compute_dtype, device)
+    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
+    if settings.quantization != "none":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=settings.quantization,
+            bnb_4bit_use_double_quant=settings.double_quantization,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    place = weights_place(source)
+    with _quiet():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(place, **options)
+        except (OSError, ValueError) as error:
+            raise ModelMissing(_cannot_load(source, error)) from None
+    return model.eval()
+
+
+def load_adapter(model: Any, adapter_dir: Path) -> Any:
+    """`model` with the LoRA weights of `adapter_dir`, for use (not trainable)."""
+    return PeftModel.from_pretrained(model, str(adapter_dir)).eval()
+
+
+def weights_place(source: ModelSource) -> str:
+    """A folder or hub id that transformers loads; a .gguf file is turned into a dense 16-bit folder once."""
+    if source.gguf_path:
+        return str(_dense_folder(source.gguf_path))
+    return str(source.folder) if source.folder else str(source.hub_id)
+
+
+def cache_dir() -> Path:
+    """Where files that can be made again are kept: $XDG_CACHE_HOME/groundql, else ~/.cache/groundql."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "groundql"
+
+
+def _dense_folder(gguf_path: Path) -> Path:
+    """The .gguf file as safetensors with config and tokenizer, in the cache, made beside and renamed.
+
+    The key is the file's name, size and first and last MiB: hashing gigabytes at every start costs seconds.
+    """
+    digest = hashlib.sha256(f"{_GGUF_DENSE_VERSION} {gguf_path.stat().st_size}".encode())
+    with gguf_path.open("rb") as file:
+        digest.update(file.read(2**20))
+        file.seek(max(0, gguf_path.stat().st_size - 2**20))
+        digest.update(file.read())
+    target = cache_dir() / "models" / f"{gguf_path.stem}-{digest.hexdigest()[:12]}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    place = {"pretrained_model_name_or_path": str(gguf_path.parent), "gguf_file": gguf_path.name}
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(**place)
+            model = AutoModelForCausalLM.from_pretrained(
+                **place, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+            )
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        beside.rename(target)
+    except (OSError, ValueError, KeyError) as error:
+        if not target.is_dir():  # another process may have been faster
+            raise ModelMissing(f"{gguf_path} cannot be turned into a dense model: {error}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the progress bars of transformers: ours says what is going on."""
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader draws its own bar
+            yield
+    finally:
+        if was_on:
+            transformers_logging.enable_progress_bar()
+
+
+def _cannot_load(source: ModelSource, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0]
+    if source.hub_id:
+        return (
+            f"{source.name}: the weights of {source.hub_id} are not in the local hub cache and cannot be fetched here; "
+            f"with a network, run it once; without, give a folder or a .gguf file ({reason})"
+        )
+    return f"{source.name}: the weights cannot be loaded: {reason}"

@@ -1,0 +1,212 @@
+"""Question and schema to prompt: the only place with wording. Training, evaluation and use all come through here."""
+
+import hashlib
+import re
+from collections.abc import Callable
+
+from groundql.config import PromptSettings
+from groundql.records import Column, ForeignKey, Prompt, Question, Schema, Table, Turns
+
+INSTRUCTION = "Answer with one SQLite query. Use only these tables and columns."
+INSTRUCTION_WITHOUT_SCHEMA = "Answer with one SQLite query."
+_BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+CountTokens = Callable[[str], int]
+
+
+def render_prompt(
+    question: Question,
+    schema: Schema,
+    *,
+    settings: PromptSettings,
+    turns: Turns,
+    count_tokens: CountTokens | None,
+) -> Prompt:
+    """The prompt of one question at full width; `budget.fit_prompt` shrinks it where it is too long.
+
+    `schema` may already be reduced; `n_tokens` is 0 without a counter. Prefix and suffix are always tokenised
+    apart, so that a shared prefix gives the same ids as a prompt of its own.
+    """
+    system = INSTRUCTION_WITHOUT_SCHEMA
+    if settings.schema_:
+        system = f"{INSTRUCTION}\n\n{schema_text(schema, settings)}"
+    user = question.text.strip()
+    if settings.evidence and question.evidence.strip():
+        user += f"\nHint: {question.evidence.strip()}"
+    prefix = turns.before_system + system + turns.after_system
+    suffix = turns.before_user + user + turns.after_user
+    n_tokens = count_tokens(prefix) + count_tokens(suffix) if count_tokens else 0
+    return Prompt(
+        question_id=question.question_id,
+        db_id=question.db_id,
+        prefix=prefix,
+        suffix=suffix,
+        n_tokens=n_tokens,
+    )
+
+
+def schema_text(schema: Schema, settings: PromptSettings) -> str:
+    """The schema as the model reads it: a line a column, names quoted as SQL needs them.
+
+    Each line: name, type, `key` where it is the primary key, `-> table.column` where it points to another,
+    example values, description.
+    """
+    return "\n\n".join(_table_text(table, settings) for table in schema.tables)
+
+
+def quoted(name: str) -> str:
+    """`name` as SQLite must see it: in back-ticks where it is not a plain word or is reserved.
+
+    >>> quoted("city"), quoted("Due Date"), quoted("order")
+    ('city', '`Due Date`', '`order`')
+    """
+    if _BARE_NAME.fullmatch(name) and name.upper() not in RESERVED:
+        return name
+    return "`" + name.replace("`", "``") + "`"
+
+
+def prompt_fingerprint(settings: PromptSettings, turns: Turns) -> str:
+    """16 hex digits that change when wording, order, marks or settings of the prompt change.
+
+    Taken over the rendering of a fixed question on a fixed schema that uses every feature.
+    """
+    prompt = render_prompt(_PROBE_QUESTION, _PROBE_SCHEMA, settings=settings, turns=turns, count_tokens=None)
+    whole = "\x00".join((prompt.prefix, prompt.suffix, turns.end, str(settings.max_tokens)))
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def _table_text(table: Table, settings: PromptSettings) -> str:
+    lines = [f"Table {quoted(table.name)}"]
+    points_to = {key.columns[0]: key for key in table.foreign_keys if len(key.columns) == 1}
+    single_key = table.primary_key[0] if len(table.primary_key) == 1 else None
+    for column in table.columns:
+        lines.append(_column_text(column, column.name == single_key, points_to.get(column.name), settings))
+    if len(table.primary_key) > 1:
+        lines.append(f"key ({', '.join(map(quoted, table.primary_key))})")
+    for key in table.foreign_keys:
+        if len(key.columns) > 1:
+            columns, targets = (", ".join(map(quoted, names)) for names in (key.columns, key.ref_columns))
+            lines.append(f"({columns}) -> {quoted(key.ref_table)} ({targets})")
+    return "\n".join(lines)
+
+
+def _column_text(column: Column, is_key: bool, points_to: ForeignKey | None, settings: PromptSettings) -> str:
+    text = quoted(column.name)
+    if column.type:
+        text += f" {column.type.lower()}"
+    if is_key:
+        text += " key"
+    if points_to:
+        text += f" -> {quoted(points_to.ref_table)}.{quoted(points_to.ref_columns[0])}"
+    examples = column.examples[: settings.n_examples]
+    if examples and not points_to and not is_key:
+        text += ": " + ", ".join(examples)
+    if settings.descriptions and column.description:
+        text += f" -- {column.description}"
+    return text
+
+
+# SQLite's keywords that cannot stand as a bare name: each of https://sqlite.org/lang_keywords.html was tried on SQLite
+# 3.54 as a column and as a table; the words of joins work bare in places and are quoted all the same.
+RESERVED = frozenset(
+    [
+        "ADD",
+        "ALL",
+        "ALTER",
+        "AND",
+        "AS",
+        "AUTOINCREMENT",
+        "BETWEEN",
+        "CASE",
+        "CAST",
+        "CHECK",
+        "COLLATE",
+        "COMMIT",
+        "CONSTRAINT",
+        "CREATE",
+        "CROSS",
+        "CURRENT_DATE",
+        "CURRENT_TIME",
+        "CURRENT_TIMESTAMP",
+        "DEFAULT",
+        "DEFERRABLE",
+        "DELETE",
+        "DISTINCT",
+        "DROP",
+        "ELSE",
+        "ESCAPE",
+        "EXCEPT",
+        "EXISTS",
+        "FOREIGN",
+        "FROM",
+        "FULL",
+        "GROUP",
+        "HAVING",
+        "IN",
+        "INDEX",
+        "INNER",
+        "INSERT",
+        "INTERSECT",
+        "INTO",
+        "IS",
+        "ISNULL",
+        "JOIN",
+        "LEFT",
+        "LIMIT",
+        "NATURAL",
+        "NOT",
+        "NOTHING",
+        "NOTNULL",
+        "NULL",
+        "ON",
+        "OR",
+        "ORDER",
+        "OUTER",
+        "PRIMARY",
+        "RAISE",
+        "REFERENCES",
+        "RETURNING",
+        "RIGHT",
+        "SELECT",
+        "SET",
+        "TABLE",
+        "THEN",
+        "TO",
+        "TRANSACTION",
+        "UNION",
+        "UNIQUE",
+        "UPDATE",
+        "USING",
+        "VALUES",
+        "WHEN",
+        "WHERE",
+    ]
+)
+
+_PROBE_QUESTION = Question(
+    question_id="0", db_id="probe", text="How many open orders?", evidence="open: state = 'O'"
+)
+_PROBE_SCHEMA = Schema(
+    db_id="probe",
+    tables=(
+        Table(
+            name="order",
+            columns=(
+                Column(name="id", type="INTEGER"),
+                Column(
+                    name="Due Date", type="TEXT", examples=("'2024-01-31'", "'2024-02-29'", "'2024-03-31'")
+                ),
+                Column(name="state", type="TEXT", description="O open, C closed", examples=("'O'",)),
+                Column(name="shop", type="INTEGER"),
+            ),
+            primary_key=("id",),
+            foreign_keys=(ForeignKey(columns=("shop",), ref_table="shop", ref_columns=("id",)),),
+        ),
+        Table(
+            name="shop",
+            columns=(Column(name="id"), Column(name="site")),
+            primary_key=("id", "site"),
+            foreign_keys=(ForeignKey(columns=("id", "site"), ref_table="order", ref_columns=("id", "shop")),),
+        ),
+    ),
+)

@@ -1,0 +1,212 @@
+"""Schema-shared packs: a schema is computed once for the questions that are asked of it, with exact gradients.
+
+A pack holds groups; a group is one prefix and k questions, each `suffix + answer`. Positions restart at the prefix's
+end for every question, and a question sees the prefix and itself: every token attends to exactly what it would in a
+sequence of its own, so loss and gradients are those of separate sequences.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from groundql.errors import AskedWrongly
+from groundql.training.examples import Example
+
+IGNORE = -100  # the label that carries no loss
+ALONE = 32  # on CUDA, packs of a multiple of this length gave NaN gradients under a dense mask: one token is added
+
+
+@dataclass
+class Pack:
+    """Token ids with, for each, its position, its group and its question (-1: the group's prefix)."""
+
+    input_ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
+    questions: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)  # the token itself where it carries loss, else IGNORE
+    n_questions: int = 0
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def add_group(self, examples: Sequence[Example]) -> None:
+        """Append one prefix and the questions that share it."""
+        group = self.groups[-1] + 1 if self.groups else 0
+        prefix = examples[0].prefix
+        self._extend(prefix, range(len(prefix)), group, -1, [IGNORE] * len(prefix))
+        for example in examples:
+            ids = example.suffix + example.answer
+            start = len(prefix)
+            labels = [IGNORE] * len(example.suffix) + list(example.answer)
+            self._extend(ids, range(start, start + len(ids)), group, self.n_questions, labels)
+            self.n_questions += 1
+
+    def _extend(
+        self, ids: Sequence[int], positions: range, group: int, question: int, labels: list[int]
+    ) -> None:
+        self.input_ids.extend(ids)
+        self.positions.extend(positions)
+        self.groups.extend([group] * len(ids))
+        self.questions.extend([question] * len(ids))
+        self.labels.extend(labels)
+
+
+def make_packs(examples: Sequence[Example], *, pack_tokens: int, group_size: int, seed: int) -> list[Pack]:
+    """Packs of at most `pack_tokens` tokens that hold every example once, in a seeded, mixed order.
+
+    A group takes at most `group_size` questions and at most half the budget, so that a pack mixes databases
+    wherever schemas are short enough.
+
+    Raises:
+        AskedWrongly: an example alone is longer than the budget.
+    """
+    chance = random.Random(seed)
+    by_prefix: dict[tuple[int, ...], list[Example]] = {}
+    for example in examples:
+        if example.n_tokens > pack_tokens:
+            raise AskedWrongly(
+                f"question {example.question_id} on {example.db_id} has {example.n_tokens} tokens; raise "
+                f"training.pack_tokens (now {pack_tokens}) or lower prompt.max_tokens"
+            )
+        by_prefix.setdefault(example.prefix, []).append(example)
+    groups = []
+    for same in by_prefix.values():
+        chance.shuffle(same)
+        groups += _split_group(same, pack_tokens, group_size)
+    chance.shuffle(groups)
+    packs: list[Pack] = []
+    open_packs: list[Pack] = []
+    for group in groups:
+        size = _group_tokens(group)
+        pack = next((p for p in open_packs if len(p) + size <= pack_tokens), None)
+        if pack is None:
+            pack = Pack()
+            packs.append(pack)
+            open_packs = [*open_packs[-7:], pack]  # first fit among the last few keeps the order mixed
+        pack.add_group(group)
+    chance.shuffle(packs)
+    return packs
+
+
+def _split_group(examples: list[Example], pack_tokens: int, group_size: int) -> list[list[Example]]:
+    """Runs of at most `group_size` questions and, where two fit, half the budget; near-equal sizes."""
+    prefix = len(examples[0].prefix)
+    room = max(pack_tokens // 2, prefix + 1)
+    groups: list[list[Example]] = [[]]
+    used = prefix
+    n_groups = -(-len(examples) // group_size)
+    even_size = -(-len(examples) // n_groups)
+    for example in examples:
+        size = len(example.suffix) + len(example.answer)
+        if groups[-1] and (len(groups[-1]) >= even_size or used + size > room):
+            groups.append([])
+            used = prefix
+        groups[-1].append(example)
+        used += size
+    return groups
+
+
+def _group_tokens(group: Sequence[Example]) -> int:
+    return len(group[0].prefix) + sum(len(e.suffix) + len(e.answer) for e in group)
+
+
+def collate_packs(
+    packs: Sequence[Pack], *, pad_id: int, window: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Packs as one batch for a causal language model that is given its own mask.
+
+    `logits_to_keep` are the positions before a label: only there are logits computed. `labels` stand for these
+    positions; their first column is IGNORE, so that counting them shifted or unshifted gives the same.
+
+    Args:
+        packs: B of them.
+        pad_id: fills up shorter packs; such tokens see only themselves.
+        window: the sliding window of the model's attention, in positions.
+
+    Returns:
+        input_ids, position_ids: (B, T) int64. attention_mask: (B, 1, T, T) bool, True where row may see column.
+        logits_to_keep: (K,) int64. labels: (B, K) int64.
+    """
+    length = max(len(pack) for pack in packs)
+    length += length % ALONE == 0
+    shape = (len(packs), length)
+    input_ids = torch.full(shape, pad_id)
+    positions = torch.zeros(shape, dtype=torch.int64)
+    groups = torch.full(shape, -1)
+    questions = torch.full(shape, -1)
+    labels = torch.full(shape, IGNORE)
+    for row, pack in enumerate(packs):
+        n = len(pack)
+        input_ids[row, :n] = torch.tensor(pack.input_ids)
+        positions[row, :n] = torch.tensor(pack.positions)
+        groups[row, :n] = torch.tensor(pack.groups)
+        questions[row, :n] = torch.tensor(pack.questions)
+        labels[row, :n] = torch.tensor(pack.labels)
+    kept = (labels != IGNORE).any(0).nonzero().squeeze(1)
+    kept = torch.cat([kept[:1], kept])  # a first column that carries no loss
+    targets = labels[:, kept].clone()
+    targets[:, 0] = IGNORE
+    return {
+        "input_ids": input_ids,
+        "position_ids": positions,
+        "attention_mask": _sees(groups, questions, positions, window).unsqueeze(1),
+        "logits_to_keep": kept - 1,
+        "labels": targets,
+    }
+
+
+def _sees(
+    groups: torch.Tensor, questions: torch.Tensor, positions: torch.Tensor, window: int | None
+) -> torch.Tensor:
+    """(B, T, T) bool: same group, the prefix or the same question, not later, within the window; self always."""
+    length = groups.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    same_group = groups[:, :, None] == groups[:, None, :]
+    of_prefix = questions[:, None, :] == -1
+    same_question = questions[:, :, None] == questions[:, None, :]
+    sees = causal & same_group & (of_prefix | same_question) & (groups[:, None, :] >= 0)
+    if window:
+        sees &= positions[:, :, None] - positions[:, None, :] < window
+    return sees | torch.eye(length, dtype=torch.bool)
+
+
+def collate_examples(examples: Sequence[Example], *, pad_id: int) -> dict[str, torch.Tensor]:
+    """Questions as separate rows, padded on the right: the stock way, for the paper's recipe and as a reference.
+
+    Returns:
+        input_ids, attention_mask: (B, T) int64. logits_to_keep, labels: as `collate_packs`.
+    """
+    rows = [example.prefix + example.suffix + example.answer for example in examples]
+    length = max(map(len, rows))
+    input_ids = torch.full((len(rows), length), pad_id)
+    mask = torch.zeros((len(rows), length), dtype=torch.int64)
+    labels = torch.full((len(rows), length), IGNORE)
+    for i, (row, example) in enumerate(zip(rows, examples, strict=True)):
+        input_ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+        labels[i, len(row) - len(example.answer) : len(row)] = torch.tensor(example.answer)
+    kept = (labels != IGNORE).any(0).nonzero().squeeze(1)
+    kept = torch.cat([kept[:1], kept])
+    targets = labels[:, kept].clone()
+    targets[:, 0] = IGNORE
+    return {"input_ids": input_ids, "attention_mask": mask, "logits_to_keep": kept - 1, "labels": targets}
+
+
+def label_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    """Cross entropy at label positions, summed and divided by the label tokens of the whole optimizer step.
+
+    Args:
+        outputs: a model output with logits (B, K, vocab).
+        labels: (B, K) int64, IGNORE where there is none.
+        num_items_in_batch: label tokens over all accumulated batches and devices; None: of this batch.
+    """
+    logits = outputs.logits.float()
+    total = torch.nn.functional.cross_entropy(
+        logits.view(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE, reduction="sum"
+    )
+    n = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORE).sum()
+    return total / n

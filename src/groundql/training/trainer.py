@@ -1,0 +1,281 @@
+"""QLoRA on transformers' Trainer: our packs and loss in, a loss log, a guard on every step, the best adapter out."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from groundql.config import Config, LoraSettings
+from groundql.errors import SettingError, TrainingStopped
+from groundql.training.examples import Example
+from groundql.training.packs import Pack, collate_examples, collate_packs, label_loss, make_packs
+from groundql.training.run_folder import append_log, cut_log, last_checkpoint
+
+MAX_DROPPED_IN_A_ROW = 5  # non-finite steps before the run stops
+
+ScoreDev = Callable[[Any], dict[str, float]]  # the model to executed scores on dev: ex_strict, grounded
+OnStep = Callable[[int, int, float | None], None]  # step, steps in all, loss where one was logged
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What a finished training measured."""
+
+    n_steps: int
+    n_dropped_steps: int  # non-finite: never reached the weights
+    best_step: int
+    trained_tokens: int
+    elapsed_s: float
+    peak_mib: float | None  # of the CUDA allocator; None on CPU
+
+
+class _Rows(Dataset[Any]):
+    """A list as a torch data set."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
+def add_lora(model: Any, settings: LoraSettings) -> Any:
+    """`model` with fresh LoRA weights in fp32 on the target linears; everything else frozen.
+
+    Raises:
+        SettingError: a target that the model does not have.
+    """
+    targets = settings.targets if settings.targets == "all-linear" else list(settings.targets)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    linears = {
+        name.rsplit(".", 1)[-1] for name, module in model.named_modules() if "Linear" in type(module).__name__
+    }
+    missing = [name for name in targets if name not in linears] if isinstance(targets, list) else []
+    if missing:
+        raise SettingError(
+            f"lora.targets: this model has no {', '.join(missing)}; it has {', '.join(sorted(linears))}"
+        )
+    return get_peft_model(model, config)
+
+
+class SqlTrainer(Trainer):
+    """transformers' Trainer whose evaluation runs the SQL: dev loss from packs, scores from `score_dev`."""
+
+    score_dev: ScoreDev | None = None
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        if self.eval_dataset is not None:
+            metrics["eval_loss"] = self._dev_loss()
+        if self.score_dev is not None:
+            self.model.eval()
+            metrics |= {f"eval_{name}": value for name, value in self.score_dev(self.model).items()}
+            self.model.train()
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _dev_loss(self) -> float:
+        """Mean loss a label token over the dev packs."""
+        self.model.eval()
+        total, n_labels = 0.0, 0
+        with torch.no_grad():
+            for batch in self.get_eval_dataloader():
+                inputs = self._prepare_inputs(batch)
+                labels = inputs.pop("labels")
+                n = int((labels != -100).sum())
+                with self.compute_loss_context_manager():
+                    total += float(label_loss(self.model(**inputs), labels, 1))
+                n_labels += n
+        self.model.train()
+        return total / n_labels
+
+
+class _Watch(TrainerCallback):
+    """Writes the log, reports progress, and keeps non-finite gradients from the weights."""
+
+    def __init__(self, run_dir: Path, on_step: OnStep | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run_dir, self.on_step = run_dir, on_step
+        self.writer = SummaryWriter(str(run_dir / "tensorboard"))
+        self.n_dropped = self.n_in_a_row = 0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norms = torch._foreach_norm(gradients)
+        if bool(torch.stack(list(norms)).isfinite().all()):
+            self.n_in_a_row = 0
+            return
+        for parameter in model.parameters():
+            parameter.grad = None  # AdamW passes over parameters without a gradient: the step changes nothing
+        self.n_dropped += 1
+        self.n_in_a_row += 1
+        append_log(self.run_dir, {"step": state.global_step + 1, "dropped": "the gradient is not finite"})
+        if self.n_in_a_row >= MAX_DROPPED_IN_A_ROW:
+            raise TrainingStopped(
+                f"the gradient was not finite {self.n_in_a_row} steps in a row (step {state.global_step + 1}); lower "
+                "training.learning_rate, or set model.compute_dtype to bfloat16 or float32"
+            )
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        facts = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
+        if "train_runtime" in facts:
+            return
+        append_log(self.run_dir, {"step": state.global_step, **facts})
+        for key, value in facts.items():
+            self.writer.add_scalar(key, value, state.global_step)
+        self.writer.flush()
+        if self.on_step and "loss" in facts:
+            self.on_step(state.global_step, state.max_steps, facts["loss"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.on_step:
+            self.on_step(state.global_step, state.max_steps, None)
+
+
+def train_adapter(
+    model: Any,
+    examples: Sequence[Example],
+    dev_examples: Sequence[Example],
+    *,
+    config: Config,
+    run_dir: Path,
+    pad_id: int,
+    score_dev: ScoreDev | None = None,
+    on_step: OnStep | None = None,
+    resume: bool = False,
+) -> TrainingResult:
+    """Train the LoRA weights of `model` (from `add_lora`) in place; `model` ends as the chosen checkpoint.
+
+    Raises:
+        TrainingStopped: non-finite gradients in a row, or the card's memory ran out.
+        AskedWrongly: an example longer than a pack.
+    """
+    settings = config.training
+    rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
+    arguments = _arguments(config, run_dir, model, has_dev=bool(dev_rows) or score_dev is not None)
+    watch = _Watch(run_dir, on_step)
+    set_seed(settings.seed)
+    trainer = SqlTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=_Rows(rows),
+        eval_dataset=_Rows(dev_rows) if dev_rows else None,
+        data_collator=collate,
+        compute_loss_func=label_loss,
+        callbacks=[watch],
+    )
+    trainer.score_dev = score_dev
+    checkpoint = last_checkpoint(run_dir) if resume else None
+    if resume:
+        cut_log(run_dir, int(checkpoint.name.split("-")[1]) if checkpoint else 0)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    started = time.monotonic()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError:
+        raise TrainingStopped(
+            "the card's memory ran out; lower training.pack_tokens or batch_size, or set training.checkpointing = true"
+        ) from None
+    finally:
+        watch.writer.close()
+    best = trainer.state.best_model_checkpoint
+    return TrainingResult(
+        n_steps=trainer.state.global_step,
+        n_dropped_steps=watch.n_dropped,
+        best_step=int(best.rsplit("-", 1)[1]) if best else trainer.state.global_step,
+        trained_tokens=round(sum(_n_tokens(row) for row in rows) * settings.epochs),
+        elapsed_s=time.monotonic() - started,
+        peak_mib=torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else None,
+    )
+
+
+def _n_tokens(row: Pack | Example) -> int:
+    return len(row) if isinstance(row, Pack) else row.n_tokens
+
+
+def _rows_and_collate(
+    model: Any, examples: Sequence[Example], dev_examples: Sequence[Example], config: Config, pad_id: int
+) -> tuple[Sequence[Any], Sequence[Any], Callable[[Sequence[Any]], dict[str, torch.Tensor]]]:
+    """What a data set row is, and how rows become a batch: packs or separate questions."""
+    settings = config.training
+    if settings.packing == "none":
+        return list(examples), list(dev_examples), partial(collate_examples, pad_id=pad_id)
+    window = getattr(model.config, "sliding_window", None)
+    pack = partial(
+        make_packs, pack_tokens=settings.pack_tokens, group_size=settings.group_size, seed=settings.seed
+    )
+    return pack(examples), pack(dev_examples), partial(collate_packs, pad_id=pad_id, window=window)
+
+
+def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> TrainingArguments:
+    settings = config.training
+    dtype = next(
+        p.dtype for name, p in model.named_parameters() if "lora_" not in name and p.is_floating_point()
+    )
+    on_cuda = torch.cuda.is_available()
+    by_dev = has_dev and settings.select_by != "last"
+    checkpointing = "activation_checkpointing"
+    if checkpointing not in TrainingArguments.__dataclass_fields__:
+        checkpointing = "gradient_checkpointing"  # its name before transformers 5.23
+    chosen: dict[str, Any] = {checkpointing: settings.checkpointing}
+    if settings.checkpointing:
+        chosen[f"{checkpointing}_kwargs"] = {"use_reentrant": False}
+    if by_dev:
+        chosen |= {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": f"eval_{settings.select_by}",
+            "greater_is_better": settings.select_by != "loss",
+        }
+    by_steps = settings.save_steps is not None
+    return TrainingArguments(
+        output_dir=str(run_dir / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        logging_steps=settings.logging_steps,
+        save_strategy="steps" if by_steps else "epoch",
+        save_steps=settings.save_steps or 500,
+        eval_strategy=("steps" if by_steps else "epoch") if has_dev else "no",
+        eval_steps=settings.save_steps,
+        save_total_limit=3,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16 and on_cuda,
+        use_cpu=not on_cuda,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=on_cuda,
+        disable_tqdm=True,
+        report_to="none",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        optim="adamw_torch_fused" if on_cuda else "adamw_torch",
+        **chosen,
+    )
