@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -16,37 +16,59 @@ from rich.progress import (
 )
 
 _LINE_EVERY_S = 20.0
-Advance = Callable[[int], None]  # told how many of the total are done
 
 
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show how far `what` is; yields a function to call with the number done so far."""
-    if sys.stderr.isatty():
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda done: bar.update(task, completed=done)
-        return
-    started = last = time.monotonic()
+class progress:  # noqa: N801  used like a statement: with progress("train", n) as advance
+    """Shows how far a piece of work is: called with the number done so far."""
 
-    def advance(done: int) -> None:
-        nonlocal last
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.text = what, total, ""
+        self.started = self.last = time.monotonic()
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(self.what, total=self.total)
+        return self
+
+    def __call__(self, done: int) -> None:
+        """Say that `done` of the total are done."""
+        if self.bar:
+            self.bar.update(
+                self.task, completed=done, total=self.total, description=f"{self.what} {self.text}"
+            )
+            return
         now = time.monotonic()
-        if now - last >= _LINE_EVERY_S and 0 < done < total:
-            last = now
-            left = (now - started) / done * (total - done)
-            say(f"{what}: {done} of {total}, about {left:.0f} s left")
+        if now - self.last >= _LINE_EVERY_S and 0 < done < self.total:
+            self.last = now
+            left_s = (now - self.started) / done * (self.total - done)
+            say(f"{self.what}: {done} of {self.total}, about {left_s:.0f} s left {self.text}".rstrip())
 
-    yield advance
-    say(f"{what}: {total} in {time.monotonic() - started:.1f} s")
+    def set_total(self, total: int) -> None:
+        """Correct the total once it is known."""
+        self.total = total
+
+    def note(self, text: str) -> None:
+        """A short fact to show beside the number, such as the loss."""
+        self.text = text
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+        elif kind is None:
+            say(f"{self.what}: {self.total} in {time.monotonic() - self.started:.1f} s {self.text}".rstrip())
 
 
 def say(line: str) -> None:

@@ -52,7 +52,7 @@ def sample(
         kept = stratified_sample(whole.questions, fraction, by=keys, seed=seed)
     n_kept, n_all = len(kept), len(whole.questions)
     typer.echo(
-        f"questions   {n_kept:,} of {n_all:,}   {n_kept / n_all:.1%}   {whole.name} {whole.split}, seed {seed}"
+        f"questions   {n_kept:,} of {n_all:,}   {100 * n_kept / n_all:.1f} %   {whole.name} {whole.split}, seed {seed}"
     )
     if fraction is not None:
         _print_distances(kept, whole.questions, keys)

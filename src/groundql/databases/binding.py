@@ -7,11 +7,14 @@ import apsw
 
 from groundql.databases.guard import Refused, lock_down, one_statement, open_guarded
 from groundql.databases.schema import schema_ddl
+from groundql.errors import DataError
 from groundql.records import Schema
 
 N_TWINS = 256  # of each kind kept; a twin takes about 100 kB
 
-_schema_twins: dict[int, tuple[Schema, "Twin"]] = {}  # by id; the schema is kept, so that its id stays its own
+_schema_twins: dict[
+    int, tuple[Schema, "Twin"]
+] = {}  # by id; the schema is kept, so that its id stays its own
 
 
 class Twin:
@@ -47,7 +50,10 @@ def twin_of(source: Schema | Path) -> Twin:
     """The cached empty twin of a schema, or of a SQLite file as it is on disk now."""
     if isinstance(source, Path):
         stat = source.stat()
-        return _file_twin(str(source), stat.st_mtime_ns, stat.st_size)
+        try:
+            return _file_twin(str(source), stat.st_mtime_ns, stat.st_size)
+        except apsw.Error as error:
+            raise DataError(f"{source} cannot be read as a SQLite database: {error}") from None
     known = _schema_twins.get(id(source))
     if known is None:
         if len(_schema_twins) >= N_TWINS:
@@ -73,7 +79,7 @@ def _file_twin(path: str, mtime_ns: int, n_bytes: int) -> Twin:
         f"SELECT sql FROM sqlite_master WHERE {kept} AND type != 'trigger' ORDER BY type = 'index', type = 'view', rowid"
     ).fetchall()
     try:
-        twin = twin_from_ddl(";\n".join(sql for (sql,) in parts))
+        twin = twin_from_ddl(";\n".join(str(sql) for (sql,) in parts))
     except apsw.Error:
         return Twin(file)
     file.close()

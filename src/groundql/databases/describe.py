@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import textwrap
 from pathlib import Path
 
 from groundql.errors import DataError
@@ -17,7 +18,8 @@ TOKEN = re.compile(
       | (?P<newline>\n)""",
     re.VERBOSE | re.DOTALL,
 )
-TABLE_RULES = frozenset("constraint primary foreign unique check".split())
+TABLE_RULES = frozenset(["constraint", "primary", "foreign", "unique", "check"])
+DESCRIPTION_CHARS = 240  # BIRD's longest has 1,037; the first sentences carry the meaning
 EXAMPLE = re.compile(r"example:\s*(.+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -27,7 +29,8 @@ def ddl_comments(sql: str) -> tuple[str, dict[str, tuple[str, str]]]:
     A `-- comment` belongs to the column that its line ends with; before the first column it belongs to the table.
     `-- example: 'x'` gives an example, anything else a description.
     """
-    table_note, notes = "", {}
+    table_note = ""
+    notes: dict[str, tuple[str, str]] = {}
     column: str | None = None
     depth, expects_name = 0, False
     for token in TOKEN.finditer(sql):
@@ -84,7 +87,9 @@ def _csv_columns(path: Path) -> dict[str, str]:
             meaning = field("column_name")
         values = field("value_description")
         parts = [meaning if _letters(meaning) != _letters(name) else "", values if _letters(values) else ""]
-        columns[name] = "; ".join(part for part in parts if part)
+        columns[name] = textwrap.shorten(
+            "; ".join(part for part in parts if part), DESCRIPTION_CHARS, placeholder=" ..."
+        )
     return columns
 
 

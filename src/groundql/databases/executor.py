@@ -100,7 +100,13 @@ class _Worker:
         """Seconds until the job at the head is overdue."""
         if not self.waiting:
             return float("inf")
-        return self.since_s + self.waiting[0][1].deadline_s + GRACE_S + (0 if self.ready else 30) - time.monotonic()
+        return (
+            self.since_s
+            + self.waiting[0][1].deadline_s
+            + GRACE_S
+            + (0 if self.ready else 30)
+            - time.monotonic()
+        )
 
     def stop(self) -> None:
         """Kill the process, and take back what the system holds for it."""
@@ -122,7 +128,9 @@ class Executor:
     def __enter__(self) -> "Executor":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -192,7 +200,9 @@ class Executor:
         if not events:
             for worker in busy:
                 if worker.left_s() <= 0:
-                    words = f"did not end within {worker.waiting[0][1].deadline_s:g} s; its process was killed"
+                    words = (
+                        f"did not end within {worker.waiting[0][1].deadline_s:g} s; its process was killed"
+                    )
                     yield from self._replace(worker, again, "timeout", words)
 
     def _replace(
@@ -201,12 +211,17 @@ class Executor:
         """Mark the job at the head, give the others to a new worker."""
         self._drop(worker)
         if not worker.ready:
-            raise GroundqlError("the process that runs SQL does not start: python -m groundql.databases.worker shows why")
+            raise GroundqlError(
+                "the process that runs SQL does not start: python -m groundql.databases.worker shows why"
+            )
         waiting = list(worker.waiting)
         worker.waiting.clear()
         again.extend((number, job) for number, job, _ in waiting[1:])
         if waiting:
-            yield waiting[0][0], Outcome(status=status, error=words, elapsed_s=time.monotonic() - worker.since_s)
+            yield (
+                waiting[0][0],
+                Outcome(status=status, error=words, elapsed_s=time.monotonic() - worker.since_s),
+            )
 
     def _drop(self, worker: _Worker) -> None:
         if worker in self._workers:

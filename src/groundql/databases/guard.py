@@ -32,7 +32,17 @@ CHUNK_ROWS = 500  # rows taken before their bytes are counted
 
 ALLOWED = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE))
 DENIED_FUNCTIONS = frozenset(
-    "load_extension writefile readfile edit fts3_tokenizer fts5 randomblob zeroblob sqlite_log".split()
+    [
+        "load_extension",
+        "writefile",
+        "readfile",
+        "edit",
+        "fts3_tokenizer",
+        "fts5",
+        "randomblob",
+        "zeroblob",
+        "sqlite_log",
+    ]
 )
 LIMITS = {
     apsw.SQLITE_LIMIT_LENGTH: VALUE_BYTES,
@@ -64,7 +74,9 @@ class Started(NamedTuple):
     columns: tuple[str, ...]
 
 
-def allow(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
+def allow(
+    action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
+) -> int:
     """SQLite's authorizer: reading and harmless functions, nothing else."""
     if action == apsw.SQLITE_FUNCTION:
         return apsw.SQLITE_DENY if (second or "").lower() in DENIED_FUNCTIONS else apsw.SQLITE_OK
@@ -93,7 +105,9 @@ def open_guarded(path: Path | str, *, quoted_strings: bool = False) -> apsw.Conn
     unwritten_wal = header[18:20] == b"\x02\x02" and not Path(name + "-wal").exists()
     uri = f"file:{quote(name)}?mode=ro" + ("&immutable=1" if unwritten_wal else "")
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-    connection.execute("PRAGMA temp_store = MEMORY")  # no temporary files; before the authorizer, which denies PRAGMA
+    connection.execute(
+        "PRAGMA temp_store = MEMORY"
+    )  # no temporary files; before the authorizer, which denies PRAGMA
     lock_down(connection, quoted_strings=quoted_strings)
     return connection
 
@@ -132,7 +146,8 @@ def run_guarded(connection: apsw.Connection, sql: str, *, deadline_s: float, max
     columns: tuple[str, ...] = ()
     connection.set_progress_handler(lambda: time.monotonic() > end_s, CHECK_STEPS)
     connection.trace_v2(
-        apsw.SQLITE_TRACE_PROFILE, lambda event: steps.append(event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"])
+        apsw.SQLITE_TRACE_PROFILE,
+        lambda event: steps.append(event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]),
     )
     rows: list[tuple[Any, ...]] = []
     status, error = "ok", ""
@@ -167,10 +182,14 @@ def _take(cursor: apsw.Cursor, max_rows: int) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _take_undecodable(connection: apsw.Connection, sql: str, n_columns: int, max_rows: int) -> list[tuple[Any, ...]]:
+def _take_undecodable(
+    connection: apsw.Connection, sql: str, n_columns: int, max_rows: int
+) -> list[tuple[Any, ...]]:
     r"""Rows of a query that returns text which is not UTF-8 (Spider's wta_1 does); a wrong byte becomes \xNN."""
     names = [f"c{i}" for i in range(n_columns)]
-    cells = ", ".join(f"CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END, typeof({c})" for c in names)
+    cells = ", ".join(
+        f"CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END, typeof({c})" for c in names
+    )
     wrapped = f"WITH r({', '.join(names)}) AS ({sql.rstrip().rstrip(';')}\n) SELECT {cells} FROM r"
     rows = _take(connection.execute(wrapped, can_cache=False), max_rows)
     return [

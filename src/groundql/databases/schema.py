@@ -9,13 +9,28 @@ import apsw
 from groundql.databases.describe import csv_descriptions, ddl_comments
 from groundql.databases.guard import VALUE_BYTES
 from groundql.databases.tables_json import read_entry
-from groundql.errors import DatabaseMissing
+from groundql.errors import DatabaseMissing, DataError
 from groundql.records import Column, DatabaseFiles, ForeignKey, Schema, Table, read_text
 
 EXAMPLE_SCAN_ROWS = 2000  # example values come from the first rows of a table, so that reading stays fast
 EXAMPLE_CHARS = 40  # longer texts are no examples: cut ones would be values that do not exist
 PLAIN_TYPE = re.compile(r"[A-Za-z_]\w*(?: [A-Za-z_]\w*)*(?: ?\( ?\d+ ?(?:, ?\d+ ?)?\))?")
-TYPE_ENDS = frozenset("generated always constraint primary not null unique check default collate references as".split())
+TYPE_ENDS = frozenset(
+    [
+        "generated",
+        "always",
+        "constraint",
+        "primary",
+        "not",
+        "null",
+        "unique",
+        "check",
+        "default",
+        "collate",
+        "references",
+        "as",
+    ]
+)
 
 
 def read_schema(files: DatabaseFiles, *, n_examples: int = 2) -> Schema:
@@ -28,11 +43,16 @@ def read_schema(files: DatabaseFiles, *, n_examples: int = 2) -> Schema:
     """
     sources = _sources(files, n_examples)
     if not sources:
-        raise DatabaseMissing(f"{files.db_id}: no SQLite file, SQL text or tables.json entry to read its schema from")
+        raise DatabaseMissing(
+            f"{files.db_id}: no SQLite file, SQL text or tables.json entry to read its schema from"
+        )
     tables = sources[0]
     for further in sources[1:]:
         tables = _with_keys_and_notes(tables, further)
-    described = [files.descriptions, csv_descriptions(files.descriptions_dir) if files.descriptions_dir else {}]
+    described = [
+        files.descriptions,
+        csv_descriptions(files.descriptions_dir) if files.descriptions_dir else {},
+    ]
     tables = [_described(table, [_lowered(source) for source in described]) for table in tables]
     return Schema(db_id=files.db_id, tables=tuple(_with_sound_references(tables)))
 
@@ -53,11 +73,14 @@ def _sources(files: DatabaseFiles, n_examples: int) -> list[list[Table]]:
     n_from_rows = n_examples if files.rows == "real" else 0
     if files.sqlite_path and files.sqlite_path.is_file():
         connection = apsw.Connection(str(files.sqlite_path), flags=apsw.SQLITE_OPEN_READONLY)
-        sources.append(_read_tables(connection, files, n_from_rows))
+        try:
+            sources.append(_read_tables(connection, n_from_rows))
+        except apsw.Error as error:
+            raise DataError(f"{files.sqlite_path} cannot be read as a SQLite database: {error}") from None
         connection.close()
     if files.sql_path and files.sql_path.is_file():
         connection = load_sql(files)
-        sources.append(_read_tables(connection, files, n_from_rows if files.sql_has_rows else 0))
+        sources.append(_read_tables(connection, n_from_rows if files.sql_has_rows else 0))
         connection.close()
     if files.tables_path and files.tables_path.is_file():
         entry = read_entry(files.tables_path, files.db_id)
@@ -77,20 +100,22 @@ def load_sql(files: DatabaseFiles) -> apsw.Connection:
     return connection
 
 
-def _read_tables(connection: apsw.Connection, files: DatabaseFiles, n_examples: int) -> list[Table]:
+def _read_tables(connection: apsw.Connection, n_examples: int) -> list[Table]:
     connection.limit(apsw.SQLITE_LIMIT_LENGTH, VALUE_BYTES)
     rows = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         " ORDER BY rowid"
     ).fetchall()
-    return [_read_table(connection, name, sql or "", n_examples) for name, sql in rows]
+    return [_read_table(connection, str(name), str(sql or ""), n_examples) for name, sql in rows]
 
 
 def _read_table(connection: apsw.Connection, name: str, sql: str, n_examples: int) -> Table:
     table_note, notes = ddl_comments(sql)
     columns = []
     keys: list[tuple[int, str]] = []
-    for _, column, kind, not_null, _, key_rank, hidden in connection.execute(f"PRAGMA table_xinfo({quoted(name)})"):
+    for _, column, kind, not_null, _, key_rank, hidden in connection.execute(
+        f"PRAGMA table_xinfo({quoted(name)})"
+    ):
         if hidden == 1:  # a virtual table's own arguments
             continue
         description, noted_example = notes.get(column.lower(), ("", ""))
@@ -185,7 +210,10 @@ def _described(table: Table, sources: list[dict[str, dict[str, str]]]) -> Table:
 def _with_keys_and_notes(tables: list[Table], further: list[Table]) -> list[Table]:
     """Each table with what it lacks: keys, descriptions, examples; matched by name without regard to case."""
     by_name = {table.name.lower(): table for table in further}
-    return [_completed(table, by_name[table.name.lower()]) if table.name.lower() in by_name else table for table in tables]
+    return [
+        _completed(table, by_name[table.name.lower()]) if table.name.lower() in by_name else table
+        for table in tables
+    ]
 
 
 def _completed(table: Table, other: Table) -> Table:
@@ -205,20 +233,21 @@ def _completed(table: Table, other: Table) -> Table:
     primary_key = table.primary_key
     if not primary_key and all(name.lower() in own_names for name in other.primary_key):
         primary_key = tuple(own_names[name.lower()] for name in other.primary_key)
-    update = {
-        "columns": tuple(columns),
-        "primary_key": primary_key,
-        "foreign_keys": table.foreign_keys or other.foreign_keys,
-        "description": table.description or other.description,
-    }
-    return table.model_copy(update=update)
+    return Table(
+        name=table.name,
+        columns=tuple(columns),
+        primary_key=primary_key,
+        foreign_keys=table.foreign_keys or other.foreign_keys,
+        description=table.description or other.description,
+    )
 
 
 def _with_sound_references(tables: list[Table]) -> list[Table]:
     """Foreign keys with names as the tables write them; one that points to nothing is dropped."""
     by_name = {table.name.lower(): table for table in tables}
     return [
-        table.model_copy(update={"foreign_keys": tuple(dict.fromkeys(_sound_keys(table, by_name)))}) for table in tables
+        table.model_copy(update={"foreign_keys": tuple(dict.fromkeys(_sound_keys(table, by_name)))})
+        for table in tables
     ]
 
 
@@ -230,7 +259,9 @@ def _sound_keys(table: Table, by_name: dict[str, Table]) -> Iterable[ForeignKey]
             continue
         theirs = {column.name.lower(): column.name for column in target.columns}
         ref_columns = key.ref_columns or target.primary_key
-        names_hold = all(name.lower() in own for name in key.columns) and all(n.lower() in theirs for n in ref_columns)
+        names_hold = all(name.lower() in own for name in key.columns) and all(
+            n.lower() in theirs for n in ref_columns
+        )
         if names_hold and len(ref_columns) == len(key.columns):
             yield ForeignKey(
                 columns=tuple(own[name.lower()] for name in key.columns),

@@ -53,7 +53,9 @@ def _tables(entry: Any) -> list[Table]:
     for column_index, target_index in entry.get("foreign_keys") or []:
         table, name = originals[column_index]
         target_table, target = originals[target_index]
-        foreign[table].append(ForeignKey(columns=(name,), ref_table=names[target_table], ref_columns=(target,)))
+        foreign[table].append(
+            ForeignKey(columns=(name,), ref_table=names[target_table], ref_columns=(target,))
+        )
     return [
         Table(
             name=name,

@@ -28,7 +28,11 @@ def bound_process() -> None:
     """Set the limits that hold for the whole process; what the system does not know is passed over."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when we end
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, not our death
-    for limit, value in ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, ADDRESS_BYTES)):
+    for limit, value in (
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, ADDRESS_BYTES),
+    ):
         try:
             resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
         except (OSError, ValueError):

@@ -10,6 +10,7 @@ CHAIN = ("extracted", "parsed", "read_only", "grounded", "ran", "ex_bird", "ex_s
 RIGHT = "right"
 UNDECIDED = "undecided"
 
+_AT_PARSE = ((r"statements", "several statements"), (r"not a query|no statement", "not a query"))
 # SQLite's own messages, and the words that guards of a run use; the first that matches names the cause.
 _AT_PREPARE = (
     (r"no such table", "no such table"),
@@ -23,23 +24,30 @@ _AT_PREPARE = (
     (r"not authorized|prohibited|refused", "refused"),
 )
 _AT_RUN = (
+    (r"crash", "crashed"),
     (r"deadline|time.?out|timed out|interrupt", "too slow"),
     (r"too.large|too many|more than|too big|memory", "too large"),
     (r"not authorized|prohibited|refused", "refused"),
-    (r"crash", "crashed"),
 )
 _BY_FIELD = ("misplaced_column", "invented_column", "invented_table", "invented_function")
 
 
 def fell_at(verdict: Verdict, rungs: Sequence[str] = CHAIN) -> str:
-    """The first rung of `rungs` that was not passed; "" where all were; `undecided` where one could not be judged."""
+    """The first of `rungs` that was not passed; "" where the last one is passed; `undecided` where nobody can say.
+
+    A gold that does not run leaves ex_bird False, as the official script has it, and ex_strict undecided: then so is
+    the whole, unless the prediction fell before.
+    """
+    last = getattr(verdict, rungs[-1])
+    if last:
+        return ""
     for name in rungs:
         passed = getattr(verdict, name)
-        if passed is None:
+        if passed is None or (last is None and name.startswith("ex_")):
             return UNDECIDED
         if not passed:
             return name
-    return ""
+    raise AssertionError(f"question {verdict.question_id} passes and does not pass {rungs[-1]}")
 
 
 def cause(verdict: Verdict, rungs: Sequence[str] = CHAIN) -> str:
@@ -52,14 +60,11 @@ def cause(verdict: Verdict, rungs: Sequence[str] = CHAIN) -> str:
         return _first_match(_AT_RUN, verdict.error, "error while running")
     if fell == "ex_bird":
         return _rows_cause(verdict)
-    names = {
-        "": RIGHT,
-        "extracted": "no SQL",
-        "parsed": "not one query",
-        "read_only": "writes",
-        "ex_strict": "order or duplicates",
-    }
-    return names.get(fell, fell)
+    if fell == "ex_strict":
+        return "other order" if "order" in verdict.error else "other duplicates"
+    if fell == "parsed":
+        return _first_match(_AT_PARSE, verdict.error, "does not parse")
+    return {"": RIGHT, "extracted": "no SQL", "read_only": "writes"}.get(fell, fell)
 
 
 def _first_match(patterns: Sequence[tuple[str, str]], message: str, otherwise: str) -> str:

@@ -112,7 +112,7 @@ def _read_log(path: Path) -> tuple[dict[str, Any], ...]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = json.loads(line, parse_constant=_no_number)
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break
@@ -127,9 +127,13 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(read_text(path))
+        found = json.loads(read_text(path), parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: {error.msg}") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: not an object")
     return found
+
+
+def _no_number(_: str) -> None:
+    """NaN and Infinity, which a loss can be and JSON cannot say."""

@@ -129,16 +129,19 @@ def percent(rung: Tally) -> str:
     return f"{100 * rung['rate']:5.1f} %  {ends:<14}"
 
 
-def skipped_lines(skipped: Sequence[Tally], n_ids: int = 5) -> list[str]:
-    """Gold faults, one line a reason: how many, why, and the first ids."""
+def skipped_lines(skipped: Sequence[Tally], n_ids: int = 5, n_reasons: int = 10) -> list[str]:
+    """Gold faults, one line a reason: how many, why, and the first ids; what is beyond `n_reasons` in one line."""
     by_reason: dict[str, list[str]] = {}
     for entry in skipped:
         by_reason.setdefault(entry["reason"], []).append(entry["question_id"])
+    ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     lines = []
-    for reason, ids in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+    for reason, ids in ordered[:n_reasons]:
         more = ", ..." if len(ids) > n_ids else ""
-        lines.append(f"{len(ids)} gold: {reason} ({', '.join(ids[:n_ids])}{more})")
-    return lines
+        faults = "gold fault" if len(ids) == 1 else "gold faults"
+        lines.append(f"{len(ids)} {faults}: {reason} ({', '.join(ids[:n_ids])}{more})")
+    left = sum(len(ids) for _, ids in ordered[n_reasons:])
+    return [*lines, f"{left} gold faults for {len(ordered) - n_reasons} other reasons"] if left else lines
 
 
 def _rates_and_means(verdicts: Sequence[Verdict]) -> Tally:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from groundql.errors import AskedWrongly
+from groundql.training.attention import layout_of
 from groundql.training.examples import Example
 
 IGNORE = -100  # the label that carries no loss
@@ -37,6 +38,9 @@ class Pack:
         """Append one prefix and the questions that share it."""
         group = self.groups[-1] + 1 if self.groups else 0
         prefix = examples[0].prefix
+        examples = sorted(
+            examples, key=lambda e: e.n_tokens
+        )  # their order changes nothing but padding in attention
         self._extend(prefix, range(len(prefix)), group, -1, [IGNORE] * len(prefix))
         for example in examples:
             ids = example.suffix + example.answer
@@ -58,8 +62,7 @@ class Pack:
 def make_packs(examples: Sequence[Example], *, pack_tokens: int, group_size: int, seed: int) -> list[Pack]:
     """Packs of at most `pack_tokens` tokens that hold every example once, in a seeded, mixed order.
 
-    A group takes at most `group_size` questions and at most half the budget, so that a pack mixes databases
-    wherever schemas are short enough.
+    A group takes at most `group_size` questions: where that fills less than a pack, the pack mixes databases.
 
     Raises:
         AskedWrongly: an example alone is longer than the budget.
@@ -93,16 +96,15 @@ def make_packs(examples: Sequence[Example], *, pack_tokens: int, group_size: int
 
 
 def _split_group(examples: list[Example], pack_tokens: int, group_size: int) -> list[list[Example]]:
-    """Runs of at most `group_size` questions and, where two fit, half the budget; near-equal sizes."""
+    """Runs of at most `group_size` questions that fit a pack, of near-equal sizes."""
     prefix = len(examples[0].prefix)
-    room = max(pack_tokens // 2, prefix + 1)
     groups: list[list[Example]] = [[]]
     used = prefix
     n_groups = -(-len(examples) // group_size)
     even_size = -(-len(examples) // n_groups)
     for example in examples:
         size = len(example.suffix) + len(example.answer)
-        if groups[-1] and (len(groups[-1]) >= even_size or used + size > room):
+        if groups[-1] and (len(groups[-1]) >= even_size or used + size > pack_tokens):
             groups.append([])
             used = prefix
         groups[-1].append(example)
@@ -112,6 +114,29 @@ def _split_group(examples: list[Example], pack_tokens: int, group_size: int) -> 
 
 def _group_tokens(group: Sequence[Example]) -> int:
     return len(group[0].prefix) + sum(len(e.suffix) + len(e.answer) for e in group)
+
+
+def collate_pack(packs: Sequence[Pack]) -> dict[str, Any]:
+    """One pack as a batch for `attention.packed_attention`: no quadratic mask, no padding.
+
+    Returns:
+        input_ids, position_ids: (1, T) int64. logits_to_keep: (K,) and labels: (1, K) as `collate_packs`.
+        pack_layout: for the attention. attention_mask: (1, 1, 1, 1), which keeps transformers from making its own.
+    """
+    (pack,) = packs
+    labels = torch.tensor([pack.labels])
+    kept = (labels != IGNORE).any(0).nonzero().squeeze(1)
+    kept = torch.cat([kept[:1], kept])
+    targets = labels[:, kept].clone()
+    targets[:, 0] = IGNORE
+    return {
+        "input_ids": torch.tensor([pack.input_ids]),
+        "position_ids": torch.tensor([pack.positions]),
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool),
+        "pack_layout": layout_of(pack.groups, pack.questions),
+        "logits_to_keep": kept - 1,
+        "labels": targets,
+    }
 
 
 def collate_packs(

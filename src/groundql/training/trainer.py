@@ -1,5 +1,6 @@
 """QLoRA on transformers' Trainer: our packs and loss in, a loss log, a guard on every step, the best adapter out."""
 
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,16 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from groundql.config import Config, LoraSettings
 from groundql.errors import SettingError, TrainingStopped
+from groundql.training import attention
 from groundql.training.examples import Example
-from groundql.training.packs import Pack, collate_examples, collate_packs, label_loss, make_packs
+from groundql.training.packs import (
+    Pack,
+    collate_examples,
+    collate_pack,
+    collate_packs,
+    label_loss,
+    make_packs,
+)
 from groundql.training.run_folder import append_log, cut_log, last_checkpoint
 
 MAX_DROPPED_IN_A_ROW = 5  # non-finite steps before the run stops
@@ -112,10 +121,8 @@ class _Watch(TrainerCallback):
     """Writes the log, reports progress, and keeps non-finite gradients from the weights."""
 
     def __init__(self, run_dir: Path, on_step: OnStep | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.run_dir, self.on_step = run_dir, on_step
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"))
+        self.writer = _curves(run_dir / "tensorboard")
         self.n_dropped = self.n_in_a_row = 0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
@@ -142,15 +149,25 @@ class _Watch(TrainerCallback):
         if "train_runtime" in facts:
             return
         append_log(self.run_dir, {"step": state.global_step, **facts})
-        for key, value in facts.items():
-            self.writer.add_scalar(key, value, state.global_step)
-        self.writer.flush()
+        if self.writer:
+            for key, value in facts.items():
+                self.writer.add_scalar(key, value, state.global_step)
+            self.writer.flush()
         if self.on_step and "loss" in facts:
             self.on_step(state.global_step, state.max_steps, facts["loss"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.on_step:
             self.on_step(state.global_step, state.max_steps, None)
+
+
+def _curves(folder: Path) -> Any:
+    """A TensorBoard writer; None where tensorboard is not installed: log.jsonl holds the same numbers."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
 
 
 def train_adapter(
@@ -199,7 +216,8 @@ def train_adapter(
             "the card's memory ran out; lower training.pack_tokens or batch_size, or set training.checkpointing = true"
         ) from None
     finally:
-        watch.writer.close()
+        if watch.writer:
+            watch.writer.close()
     best = trainer.state.best_model_checkpoint
     return TrainingResult(
         n_steps=trainer.state.global_step,
@@ -222,11 +240,16 @@ def _rows_and_collate(
     settings = config.training
     if settings.packing == "none":
         return list(examples), list(dev_examples), partial(collate_examples, pad_id=pad_id)
-    window = getattr(model.config, "sliding_window", None)
     pack = partial(
         make_packs, pack_tokens=settings.pack_tokens, group_size=settings.group_size, seed=settings.seed
     )
-    return pack(examples), pack(dev_examples), partial(collate_packs, pad_id=pad_id, window=window)
+    rows, dev_rows = pack(examples), pack(dev_examples)
+    window = getattr(model.config, "sliding_window", None)
+    longest = max(e.n_tokens for e in (*examples, *dev_examples))
+    if settings.batch_size == 1 and (window is None or longest <= window):
+        model.set_attn_implementation(attention.NAME)
+        return rows, dev_rows, collate_pack
+    return rows, dev_rows, partial(collate_packs, pad_id=pad_id, window=window)
 
 
 def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> TrainingArguments:

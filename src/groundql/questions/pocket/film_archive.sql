@@ -28,7 +28,7 @@ CREATE TABLE Copy (
   Gauge TEXT, -- 35mm, 16mm, 9.5mm or DCP
   Base TEXT, -- nitrate, acetate, polyester; NULL for digital copies
   Reels INTEGER,
-  `Condition` TEXT, -- A (as new) to E (decomposing)
+  Condition TEXT, -- A (as new) to E (decomposing)
   `index` TEXT, -- shelf mark, first letter is the vault
   `Acquired On` TEXT,
   Donated INTEGER -- 1 = donated, 0 = bought

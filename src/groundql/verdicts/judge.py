@@ -1,0 +1,144 @@
+"""Runs what a set of verdicts needs, each distinct query once, and judges every question as soon as it can."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundql.databases.binding import Twin, twin_of
+from groundql.databases.executor import Executor, Job
+from groundql.databases.files import has_rows, sqlite_file
+from groundql.databases.schema import read_schema
+from groundql.records import Completion, DatabaseFiles, Outcome, Question, Verdict
+from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
+
+Key = tuple[Path, str]
+NOTHING = Outcome(status="ok")  # what SQLite gives for text without a statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One question to judge. `official_sql` is the text that the official script would run."""
+
+    question: Question
+    completion: Completion | None
+    files: DatabaseFiles
+    official_sql: str | None = None
+
+
+@dataclass
+class _Open:
+    """A case, and the outcomes that it still waits for."""
+
+    case: Case
+    gold: Key | None
+    predicted: Key | None
+    official: Key | None
+    needs: frozenset[Key]
+    waits_for: set[Key]
+
+
+def judge_all(
+    cases: Sequence[Case],
+    *,
+    deadline_s: float = 30.0,
+    max_rows: int = 100_000,
+    n_workers: int = 2,
+    on_verdict: Callable[[Verdict], None] | None = None,
+) -> list[Verdict]:
+    """One verdict a case, in the order of `cases`; `on_verdict` is told of each as soon as it stands.
+
+    Cases of one database are taken together. Equal queries on one database run once, golds among them.
+    """
+    by_database: dict[str, list[int]] = defaultdict(list)
+    for number, case in enumerate(cases):
+        by_database[case.question.db_id].append(number)
+    order = [number for numbers in by_database.values() for number in numbers]
+    databases = {db_id: _open_database(cases[numbers[0]].files) for db_id, numbers in by_database.items()}
+    opened = [_open(cases[number], databases[cases[number].question.db_id]) for number in order]
+    verdicts: dict[int, Verdict] = {}
+    with Executor(n_workers) as executor:
+        for position, outcomes in _decided(opened, executor, deadline_s, max_rows):
+            ready = opened[position]
+            verdict = _verdict(ready, outcomes, databases[ready.case.question.db_id])
+            verdicts[order[position]] = verdict
+            if on_verdict:
+                on_verdict(verdict)
+    return [verdicts[number] for number in range(len(cases))]
+
+
+@dataclass(frozen=True)
+class _Database:
+    """One database as the cases need it; `path` None where it has no rows."""
+
+    twin: Twin
+    path: Path | None
+
+
+def _open_database(files: DatabaseFiles) -> _Database:
+    if has_rows(files):
+        path = sqlite_file(files)
+        return _Database(twin_of(path), path)
+    return _Database(twin_of(read_schema(files, n_examples=0)), None)
+
+
+def _open(case: Case, database: _Database) -> _Open:
+    """Which queries the case needs run; none where there are no rows."""
+
+    def key(sql: str | None) -> Key | None:
+        return (database.path, sql) if database.path and sql and sql.strip() else None
+
+    gold = key(case.question.gold_sql)
+    predicted = key(case.completion.sql if case.completion else None)
+    official = key(case.official_sql)
+    needs = frozenset(found for found in (gold, predicted, official) if found)
+    return _Open(case, gold, predicted, official, needs, set(needs))
+
+
+def _decided(
+    opened: list[_Open], executor: Executor, deadline_s: float, max_rows: int
+) -> Iterator[tuple[int, dict[Key, Outcome]]]:
+    """(position, outcomes) of each case that waits for nothing more.
+
+    An outcome is let go when the last case that needs it is decided; while the caller judges, workers go on.
+    """
+    users: dict[Key, list[int]] = {}
+    for position, case in enumerate(opened):
+        for key in case.needs:
+            users.setdefault(key, []).append(position)
+    left = {key: len(positions) for key, positions in users.items()}
+    keys = list(users)
+    jobs = (Job(path, sql, deadline_s, max_rows, quoted_strings=True) for path, sql in keys)
+    outcomes: dict[Key, Outcome] = {}
+    yield from ((position, outcomes) for position, case in enumerate(opened) if not case.needs)
+    for number, outcome in executor.run_each(jobs):
+        key = keys[number]
+        outcomes[key] = outcome
+        for position in users[key]:
+            case = opened[position]
+            case.waits_for.discard(key)
+            if not case.waits_for:
+                yield position, outcomes
+                for done in case.needs:
+                    left[done] -= 1
+                    if not left[done]:
+                        del outcomes[done]
+
+
+def _verdict(opened: _Open, outcomes: dict[Key, Outcome], database: _Database) -> Verdict:
+    case = opened.case
+    gold = outcomes[opened.gold] if opened.gold else None
+    official = outcomes[opened.official] if opened.official else None
+    if database.path and case.official_sql is not None and not case.official_sql.strip():
+        official = NOTHING
+    gold_sql = case.question.gold_sql
+    return judge_one(
+        case.question,
+        case.completion,
+        climb(case.completion, database.twin.prepare),
+        gold=gold,
+        predicted=outcomes[opened.predicted] if opened.predicted else None,
+        official=official,
+        rows=case.files.rows if database.path else "none",
+        gold_fault=gold_fault_of(case.question, gold, database.twin.prepare(gold_sql) if gold_sql else None),
+    )

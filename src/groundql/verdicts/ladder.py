@@ -1,0 +1,191 @@
+"""The ladder: from what a model wrote to a verdict, each rung implying the one before.
+
+`ex_bird` stands beside the ladder. It reproduces BIRD's official rule to the bit: whatever SQL was handed in is run
+with SQLite's defaults, double-quoted strings included, and the rows are compared as sets. So a prediction that is
+not `grounded`, because it writes "titel" where the column is title, can still be `ex_bird`. Two things differ from
+the official script, both for safety: nothing but reading runs, and each query has the deadline for itself.
+
+With double-quoted strings off a name either resolves as it does with them on, or the statement does not prepare. So
+one run, with them on, serves `ran` and `ex_strict` too, which ask for `grounded` first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from groundql.records import Cell, Completion, Outcome, Question, ResultPreview, Row, RowsAre, Verdict
+from groundql.verdicts.parsing import (
+    depends_on_clock_or_chance,
+    is_ordered,
+    is_read_only,
+    parse_fault,
+    parse_query,
+    sqlglot_accepts,
+)
+from groundql.verdicts.rows import same_results, same_sets
+
+N_PREVIEW_ROWS = 5
+N_PREVIEW_COLUMNS = 20
+N_PREVIEW_CHARS = 80
+NO_ROWS_AT_HAND = "no rows at hand to run on"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rungs:
+    """What can be said of a completion without running it."""
+
+    extracted: bool
+    sqlglot_accepts: bool
+    parsed: bool
+    read_only: bool
+    grounded: bool
+    error: str
+
+
+def climb(completion: Completion | None, prepare: Callable[[str], str | None]) -> Rungs:
+    """The rungs up to `grounded`; `prepare` gives None or the engine's words. No completion passes no rung."""
+    sql = completion.sql if completion else None
+    text = sql or (completion.text if completion else "")
+    accepts = bool(text.strip()) and sqlglot_accepts(text)
+    tree = parse_query(sql) if sql else None
+    read_only = tree is not None and is_read_only(tree)
+    refusal = prepare(sql) if sql and read_only else None
+    if completion is None:
+        error = "no prediction for this question"
+    elif not sql:
+        error = "no SQL in the answer"
+    elif tree is None:
+        error = parse_fault(sql)
+    elif not read_only:
+        error = "it writes"
+    else:
+        error = refusal or ""
+    return Rungs(
+        extracted=bool(sql),
+        sqlglot_accepts=accepts,
+        parsed=tree is not None,
+        read_only=read_only,
+        grounded=read_only and refusal is None,
+        error=error,
+    )
+
+
+def judge_one(
+    question: Question,
+    completion: Completion | None,
+    rungs: Rungs,
+    *,
+    gold: Outcome | None,
+    predicted: Outcome | None,
+    official: Outcome | None = None,
+    rows: RowsAre = "real",
+    gold_fault: str = "",
+) -> Verdict:
+    """The verdict on one question, from outcomes that were run before.
+
+    `gold` None: it could not be run, and `gold_fault` says why; what would need it is None. `predicted` is the
+    outcome of the extracted SQL, `official` that of the text which the official script would run (the same unless
+    given). A gold that was run and failed makes `ex_bird` False, as the official script has it, and `ex_strict` None.
+    """
+    ran: bool | None = None
+    ex_bird: bool | None = None
+    ex_strict: bool | None = None
+    error = rungs.error
+    if rows != "none":
+        ran = rungs.grounded and predicted is not None and predicted.status == "ok"
+        if rungs.grounded and predicted is not None and not ran:
+            error = (
+                f"{predicted.status}: {predicted.error}" if predicted.status != "error" else predicted.error
+            )
+    if gold is not None:
+        handed_in = official or predicted
+        ex_bird = (
+            handed_in is not None
+            and handed_in.status == gold.status == "ok"
+            and same_sets(gold.rows, handed_in.rows)
+        )
+        if gold.status == "ok":
+            ordered = is_ordered(question.gold_sql or "")
+            ex_strict = bool(ran and predicted and same_results(gold, predicted, ordered=ordered))
+            if ran and predicted and not ex_strict:
+                error = _difference(gold, predicted)
+    return Verdict(
+        question_id=question.question_id,
+        db_id=question.db_id,
+        difficulty=question.difficulty,
+        question=question.text,
+        evidence=question.evidence,
+        gold_sql=question.gold_sql,
+        predicted_sql=completion.sql if completion else None,
+        extracted=rungs.extracted,
+        sqlglot_accepts=rungs.sqlglot_accepts,
+        parsed=rungs.parsed,
+        read_only=rungs.read_only,
+        grounded=rungs.grounded,
+        ran=ran,
+        ex_bird=ex_bird,
+        ex_strict=ex_strict,
+        error=error,
+        gold_fault=gold_fault,
+        rows=rows,
+        gold_result=preview(gold),
+        predicted_result=preview(predicted),
+    )
+
+
+def gold_fault_of(question: Question, gold: Outcome | None, refusal: str | None) -> str:
+    """What is wrong with a gold query as a judge, several faults joined by "; "; "" where nothing is known.
+
+    `refusal` is the engine's word on preparing it with double-quoted strings off, None where it prepares; `gold` is
+    None where there are no rows. What runs and yet does not prepare can only be such a string.
+    """
+    if question.gold_sql is None:
+        return "no gold SQL"
+    if gold is None:
+        return f"gold does not bind: {refusal}" if refusal else NO_ROWS_AT_HAND
+    faults = []
+    if gold.status == "timeout":
+        faults.append(f"gold {gold.error}")
+    elif gold.status != "ok":
+        faults.append(f"gold does not run: {gold.error}")
+    elif not gold.rows:
+        faults.append("gold returns no rows")
+    if refusal and gold.status == "ok":
+        faults.append("gold writes strings in double quotes, which `grounded` refuses")
+    if depends_on_clock_or_chance(question.gold_sql):
+        faults.append("gold depends on the clock or on chance")
+    return "; ".join(faults)
+
+
+def preview(outcome: Outcome | None) -> ResultPreview | None:
+    """The head of a result for people; None where nothing ran."""
+    if outcome is None or outcome.status != "ok":
+        return None
+    return ResultPreview(
+        columns=outcome.columns[:N_PREVIEW_COLUMNS],
+        rows=tuple(_shown(row) for row in outcome.rows[:N_PREVIEW_ROWS]),
+        n_rows=len(outcome.rows),
+    )
+
+
+def _shown(row: Row) -> Row:
+    return tuple(_shown_cell(value) for value in row[:N_PREVIEW_COLUMNS])
+
+
+def _shown_cell(value: Cell) -> Cell:
+    if isinstance(value, bytes):
+        value = f"x'{value[: N_PREVIEW_CHARS // 2].hex()}'"
+    return (
+        value[: N_PREVIEW_CHARS - 1] + "…"
+        if isinstance(value, str) and len(value) > N_PREVIEW_CHARS
+        else value
+    )
+
+
+def _difference(gold: Outcome, predicted: Outcome) -> str:
+    """How two results differ, in a few words."""
+    if len(gold.columns) != len(predicted.columns):
+        return f"{len(predicted.columns)} columns, gold has {len(gold.columns)}"
+    if len(gold.rows) != len(predicted.rows):
+        return f"{len(predicted.rows)} rows, gold has {len(gold.rows)}"
+    same_bag = same_results(gold, predicted, ordered=False)
+    return "the same rows in another order" if same_bag else "other values"

@@ -1,0 +1,87 @@
+"""What sqlglot says of a statement, used strictly: it accepts far more than SQL."""
+
+import functools
+import logging
+import re
+
+import sqlglot
+from sqlglot import exp
+
+logging.getLogger("sqlglot").setLevel(
+    logging.ERROR
+)  # it warns of each fallback on stderr; the fallback is our signal
+
+QUERIES = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
+WRITES = (
+    *(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter, exp.TruncateTable),
+    *(exp.Into, exp.Command, exp.Pragma, exp.Attach, exp.Detach, exp.Transaction, exp.Set),
+)
+MAX_CHARS = 100_000  # the engine's own limit for a statement here; sqlglot would take long on more
+
+Trees = tuple[exp.Expr, ...]
+
+
+@functools.lru_cache(4096)
+def parse_all(sql: str) -> Trees | str:
+    """Every statement in `sql` as sqlglot reads it, or why it reads none. Do not change the trees."""
+    if len(sql) > MAX_CHARS:
+        return f"longer than {MAX_CHARS:,} characters"
+    try:
+        trees = sqlglot.parse(sql, read="sqlite")
+    except RecursionError:
+        return "nested too deep"
+    except Exception as error:  # the parser raises more than its own errors on text that no one foresaw
+        return _first_line(str(error)) or type(error).__name__
+    return tuple(tree for tree in trees if tree and not isinstance(tree, exp.Semicolon))
+
+
+def sqlglot_accepts(text: str) -> bool:
+    """The seed paper's rule: sqlglot.parse does not raise. It holds for prose; for comparison only."""
+    return not isinstance(parse_all(text), str)
+
+
+def parse_query(sql: str) -> exp.Expr | None:
+    """The one query in `sql`, or None: empty, several statements, not a query, or not parsed."""
+    trees = parse_all(sql)
+    return (
+        trees[0] if not isinstance(trees, str) and len(trees) == 1 and isinstance(trees[0], QUERIES) else None
+    )
+
+
+def parse_fault(sql: str) -> str:
+    """Why `parse_query` gives None, in a few words; "" where it does not."""
+    trees = parse_all(sql)
+    if isinstance(trees, str):
+        return f"does not parse: {trees}"
+    if not trees:
+        return "no statement"
+    if len(trees) > 1:
+        return f"{len(trees)} statements, not one"
+    return "" if isinstance(trees[0], QUERIES) else f"not a query but {type(trees[0]).__name__}"
+
+
+def is_read_only(tree: exp.Expr) -> bool:
+    """Whether nothing in the query writes or commands, in CTEs and subqueries too."""
+    return not any(True for _ in tree.find_all(*WRITES))
+
+
+def is_ordered(sql: str) -> bool:
+    """Whether the outer query of `sql` has ORDER BY: then the order of its rows is part of the answer."""
+    tree = parse_query(sql)
+    while isinstance(tree, exp.Subquery) and not tree.args.get("order"):
+        tree = tree.this
+    return tree is not None and tree.args.get("order") is not None
+
+
+@functools.lru_cache(4096)
+def depends_on_clock_or_chance(sql: str) -> bool:
+    """Whether the result may change from run to run: random(), the current date or time."""
+    bare = re.sub(r"--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
+    return bool(
+        re.search(r"\bcurrent_(?:date|time|timestamp)\b|\brandom\s*\(|'now'|\"now\"", bare, re.IGNORECASE)
+    ) or bool(re.search(r"\b(?:date|time|datetime|julianday|unixepoch)\s*\(\s*\)", bare, re.IGNORECASE))
+
+
+def _first_line(text: str) -> str:
+    """The parser's message without its terminal colours and the excerpt below it."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text.strip().split("\n")[0])[:200]

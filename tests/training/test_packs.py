@@ -1,0 +1,114 @@
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundql.errors import AskedWrongly
+from groundql.training import attention
+from groundql.training.examples import Example
+from groundql.training.packs import IGNORE, Pack, collate_examples, collate_pack, collate_packs, label_loss, make_packs
+from tests.tiny import ARCHITECTURES, tiny_model
+
+
+def some_examples(n: int = 9, seed: int = 0, *, n_prefixes: int = 3) -> list[Example]:
+    chance = random.Random(seed)
+    ids = lambda low, high: tuple(chance.randrange(3, 500) for _ in range(chance.randint(low, high)))  # noqa: E731
+    prefixes = [ids(10, 40) for _ in range(n_prefixes)]
+    return [
+        Example(str(i), str(i % n_prefixes), prefixes[i % n_prefixes], ids(2, 12), ids(2, 12)) for i in range(n)
+    ]
+
+
+def loss_and_gradients(model, batches):
+    """Summed label loss over all label tokens, and the gradient of every parameter."""
+    model.zero_grad()
+    n = sum(int((b["labels"] != IGNORE).sum()) for b in batches)
+    total = 0.0
+    for batch in batches:
+        batch = dict(batch)
+        labels = batch.pop("labels")
+        loss = label_loss(model(**batch), labels, n)
+        loss.backward()
+        total += float(loss.detach())
+    return total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def assert_same(packed, separate):
+    (loss, gradient), (expected_loss, expected) = packed, separate
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert float((gradient - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("way", ["layout", "dense"])
+def test_loss_and_gradients_of_a_pack_equal_those_of_separate_sequences(architecture, way):
+    examples = some_examples()
+    separate = loss_and_gradients(tiny_model(architecture), [collate_examples([e], pad_id=0) for e in examples])
+    packs = make_packs(examples, pack_tokens=200, group_size=2, seed=1)
+    model = tiny_model(architecture)
+    if way == "layout":
+        model.set_attn_implementation(attention.NAME)
+        batches = [collate_pack([pack]) for pack in packs]
+    else:
+        batches = [collate_packs(packs, pad_id=0)]
+    assert len(packs) < len(examples)
+    assert_same(loss_and_gradients(model, batches), separate)
+
+
+def test_a_sliding_window_counts_positions_and_not_places_in_the_pack():
+    examples = some_examples()
+    model = tiny_model("starcoder2", window=8)
+    separate = loss_and_gradients(model, [collate_examples([e], pad_id=0) for e in examples])
+    packs = make_packs(examples, pack_tokens=200, group_size=3, seed=1)
+    assert_same(loss_and_gradients(model, [collate_packs(packs, pad_id=0, window=8)]), separate)
+    wide = loss_and_gradients(model, [collate_packs(packs, pad_id=0)])
+    assert wide[0] != pytest.approx(separate[0], rel=1e-5)  # the window is felt at this length
+
+
+def test_padded_rows_equal_separate_sequences_under_accumulation():
+    examples = some_examples()
+    model = tiny_model("llama")
+    separate = loss_and_gradients(model, [collate_examples([e], pad_id=0) for e in examples])
+    by_four = [collate_examples(examples[i : i + 4], pad_id=0) for i in range(0, 9, 4)]
+    assert_same(loss_and_gradients(model, by_four), separate)
+
+
+@pytest.mark.parametrize("length", [31, 32, 63, 64])
+def test_a_dense_batch_never_has_a_length_that_32_divides(length):
+    pack = Pack()
+    pack.add_group([Example("0", "0", tuple(range(3, length)), (1,), (2, 2))])
+    assert len(pack) == length
+    assert collate_packs([pack], pad_id=0)["input_ids"].shape[1] % 32 != 0
+
+
+@given(st.integers(0, 10_000), st.integers(1, 8), st.integers(100, 400))
+@settings(max_examples=60, deadline=None)
+def test_packs_hold_every_answer_once_within_the_budget(seed, group_size, pack_tokens):
+    examples = some_examples(20, seed, n_prefixes=4)
+    packs = make_packs(examples, pack_tokens=pack_tokens, group_size=group_size, seed=seed)
+    assert all(len(pack) <= pack_tokens for pack in packs)
+    assert sum(pack.n_questions for pack in packs) == 20
+    labels = [token for pack in packs for token in pack.labels if token != IGNORE]
+    assert sorted(labels) == sorted(token for e in examples for token in e.answer)
+
+
+def test_positions_restart_at_the_end_of_the_prefix_for_every_question():
+    pack = Pack()
+    pack.add_group([Example("0", "d", (5, 6, 7), (8,), (9, 2)), Example("1", "d", (5, 6, 7), (8, 8), (9, 2))])
+    assert pack.positions == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6]
+    assert pack.questions == [-1, -1, -1, 0, 0, 0, 1, 1, 1, 1]
+    assert pack.labels == [IGNORE] * 4 + [9, 2] + [IGNORE] * 2 + [9, 2]
+
+
+def test_the_same_seed_gives_the_same_packs_and_another_seed_another_order():
+    examples = some_examples(20)
+    make = lambda seed: [p.input_ids for p in make_packs(examples, pack_tokens=150, group_size=2, seed=seed)]  # noqa: E731
+    assert make(1) == make(1)
+    assert make(1) != make(2)
+
+
+def test_an_example_longer_than_a_pack_is_refused_by_name():
+    with pytest.raises(AskedWrongly, match="question 0 on 0 has"):
+        make_packs(some_examples(1), pack_tokens=10, group_size=4, seed=0)
