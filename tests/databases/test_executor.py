@@ -62,7 +62,7 @@ def test_a_worker_that_does_not_look_at_the_clock_is_killed(bookshop):
         executor.run(bookshop, "SELECT 1")
         os.kill(executor._workers[0].process.pid, signal.SIGSTOP)
         jobs = [Job(bookshop, "SELECT 1", deadline_s=0.1), Job(bookshop, "SELECT 2")]
-        assert dict((n, o.status) for n, o in executor.run_each(jobs)) == {0: "timeout", 1: "ok"}
+        assert {n: o.status for n, o in executor.run_each(jobs)} == {0: "timeout", 1: "ok"}
 
 
 def test_an_abandoned_run_leaves_no_answer_for_the_next(bookshop):
@@ -161,7 +161,7 @@ def test_a_database_in_wal_mode_is_read_without_new_files(bookshop):
     import apsw
 
     connection = apsw.Connection(str(bookshop))
-    connection.execute("PRAGMA journal_mode = WAL; INSERT INTO author VALUES (4, 'Di', NULL)")
+    connection.execute("PRAGMA journal_mode = WAL; INSERT INTO author VALUES (4, 'Di', NULL)").fetchall()
     connection.close()
     before = bookshop.read_bytes()
     (outcome,) = run_many([Job(bookshop, "SELECT COUNT(*) FROM author")])

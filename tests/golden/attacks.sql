@@ -80,6 +80,12 @@ SELECT 1; DROP TABLE book
 SELECT 1; /* nothing here */ -- nor here
 SELECT 2
 
+-- refused: two statements, the first one empty
+;SELECT 1; SELECT 2
+
+-- refused: two statements, the comment not closed
+SELECT 1; SELECT 2 /* to the end
+
 -- timeout: recursion without end
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n
 

@@ -30,11 +30,12 @@ def bird_entry(question_id: int, db_id: str = "shops", **changes: Any) -> dict[s
 @pytest.fixture
 def bird_dir(tmp_path: Path, make_sqlite: MakeSqlite) -> Path:
     """BIRD's dev layout with one database of two questions."""
-    make_sqlite(tmp_path / "dev_databases" / "shops" / "shops.sqlite")
-    (tmp_path / "dev_databases" / "shops" / "database_description").mkdir()
-    (tmp_path / "dev_tables.json").write_text(json.dumps([{"db_id": "shops"}]))
-    write_entries(tmp_path / "dev.json", [bird_entry(7), bird_entry(8, evidence=" name refers to shop ")])
-    return tmp_path
+    folder = tmp_path / "bird"
+    make_sqlite(folder / "dev_databases" / "shops" / "shops.sqlite")
+    (folder / "dev_databases" / "shops" / "database_description").mkdir()
+    (folder / "dev_tables.json").write_text(json.dumps([{"db_id": "shops"}]))
+    write_entries(folder / "dev.json", [bird_entry(7), bird_entry(8, evidence=" name refers to shop ")])
+    return folder
 
 
 def write_entries(path: Path, entries: list[dict[str, Any]]) -> Path:
@@ -164,7 +165,7 @@ def test_two_different_questions_with_one_id_are_refused(bird_dir: Path) -> None
 def test_a_broken_entry_is_named_with_its_number(
     bird_dir: Path, changes: dict[str, Any], message: str
 ) -> None:
-    write_entries(bird_dir / "dev.json", [bird_entry(7), bird_entry(8, **changes)])
+    write_entries(bird_dir / "dev.json", [bird_entry(7), bird_entry(8) | changes])
     with pytest.raises(DataError, match=rf"entry 1 \(counted from 0\): {message}"):
         load_data(f"bird:{bird_dir}#dev")
 

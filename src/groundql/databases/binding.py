@@ -65,7 +65,7 @@ def twin_of(source: Schema | Path) -> Twin:
 def twin_from_ddl(ddl: str) -> Twin:
     """A new empty database with these CREATE statements; apsw.Error where they do not run."""
     connection = apsw.Connection(":memory:")
-    connection.execute(ddl)
+    connection.execute(ddl).fetchall()
     lock_down(connection, quoted_strings=False)
     return Twin(connection)
 

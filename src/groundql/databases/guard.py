@@ -54,7 +54,7 @@ LIMITS = {
     apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
     apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-IGNORABLE = re.compile(r"(?:\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*", re.DOTALL)
+IGNORABLE = re.compile(r"(?:\s|;|--[^\n]*+|/\*(?:(?!\*/).)*+(?:\*/|\Z))*+", re.DOTALL)
 
 Answer = tuple[str, tuple[str, ...], list[tuple[Any, ...]], str, float, int]
 
@@ -123,8 +123,8 @@ def one_statement(connection: apsw.Connection, sql: str, *, run: bool) -> Iterat
     def look(cursor: apsw.Cursor, statement: str, bindings: Any) -> bool:
         if statement.strip(" \t\r\n;") == "" and not started:
             return True
-        rest = sql[sql.find(statement) + len(statement) :]
-        if not IGNORABLE.fullmatch(rest):
+        rest = sql[len(statement) :] if sql.startswith(statement) else ""
+        if started or not IGNORABLE.fullmatch(rest):
             raise Refused("more than one statement")
         if cursor.is_explain:
             raise Refused("EXPLAIN is not a query")

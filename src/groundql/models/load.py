@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import io
-import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from groundql.config import ModelSettings
 from groundql.errors import ModelMissing
 from groundql.models.source import ModelSource
 
+# peft 0.21 reads a property of transformers that 5.23 renamed; nothing that a user could change.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-# bitsandbytes looks for an optional CPU kernel on the hub at import and logs an error without it; its own path serves.
-logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
 _GGUF_DENSE_VERSION = 1  # part of the cache key: raise it when the conversion changes
 
 

@@ -166,11 +166,13 @@ def split_by_database(
 
 
 def _deal(sizes: Counter[str], targets: Sequence[float], random: Random) -> tuple[float, dict[str, int]]:
-    """The worst miss in questions (infinite where a split stays empty), and the split of every database."""
+    """The worst miss in questions, and the split of every database; the last databases go to splits still empty."""
     lacking = list(targets)
-    split_of = {}
-    for db_id in random.sample(list(sizes), len(sizes)):
-        split_of[db_id] = max(range(len(lacking)), key=lacking.__getitem__)
+    split_of: dict[str, int] = {}
+    empty = set(range(len(targets)))
+    for n_dealt, db_id in enumerate(random.sample(list(sizes), len(sizes))):
+        open_splits = empty if len(sizes) - n_dealt == len(empty) else range(len(targets))
+        split_of[db_id] = max(open_splits, key=lacking.__getitem__)
         lacking[split_of[db_id]] -= sizes[db_id]
-    is_full = len(set(split_of.values())) == len(targets)
-    return (max(map(abs, lacking)) if is_full else float("inf"), split_of)
+        empty.discard(split_of[db_id])
+    return max(map(abs, lacking)), split_of

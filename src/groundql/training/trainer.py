@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from groundql.config import Config, LoraSettings
 from groundql.errors import SettingError, TrainingStopped
@@ -202,6 +202,7 @@ def train_adapter(
         compute_loss_func=label_loss,
         callbacks=[watch],
     )
+    trainer.remove_callback(PrinterCallback)  # ours reports
     trainer.score_dev = score_dev
     checkpoint = last_checkpoint(run_dir) if resume else None
     if resume:
