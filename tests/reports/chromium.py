@@ -31,13 +31,23 @@ os.execv(sys.argv[3], sys.argv[3:])
 class Chromium:
     """One page in one browser; a script error or a request that leaves the disk is remembered."""
 
-    def __init__(self, profile_dir: Path, *, width: int = 1280, height: int = 900, is_dark: bool = False) -> None:
+    def __init__(
+        self, profile_dir: Path, *, width: int = 1280, height: int = 900, is_dark: bool = False
+    ) -> None:
         assert EXECUTABLE, "asked for without the `chromium` fixture"
         read_commands, self._commands = os.pipe()
         self._answers, write_answers = os.pipe()
         handles = (read_commands, write_answers)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _AS_3_AND_4, *map(str, handles), EXECUTABLE, f"--user-data-dir={profile_dir}", *FLAGS],
+            [
+                sys.executable,
+                "-c",
+                _AS_3_AND_4,
+                *map(str, handles),
+                EXECUTABLE,
+                f"--user-data-dir={profile_dir}",
+                *FLAGS,
+            ],
             pass_fds=handles,
             stderr=subprocess.DEVNULL,
         )
@@ -61,7 +71,9 @@ class Chromium:
     def __enter__(self) -> "Chromium":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.terminate()
         self._process.wait(timeout=20)
         os.close(self._commands)

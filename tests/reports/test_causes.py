@@ -1,9 +1,9 @@
 """Where predictions fall, and the few words for it."""
 
 import pytest
+
 from groundql.records import ResultPreview
 from groundql.reports.causes import CHAIN, cause, fell_at
-
 from tests.reports.verdicts import climbed
 
 
@@ -61,8 +61,16 @@ def test_the_cause_is_the_engine_s_word_in_short(up_to, error, expected):
     ("gold", "predicted", "expected"),
     [
         (ResultPreview(columns=("a",), n_rows=3), ResultPreview(columns=("a",), n_rows=0), "empty result"),
-        (ResultPreview(columns=("a",), n_rows=3), ResultPreview(columns=("a", "b"), n_rows=3), "other columns"),
-        (ResultPreview(columns=("a",), n_rows=3), ResultPreview(columns=("b",), n_rows=4), "other number of rows"),
+        (
+            ResultPreview(columns=("a",), n_rows=3),
+            ResultPreview(columns=("a", "b"), n_rows=3),
+            "other columns",
+        ),
+        (
+            ResultPreview(columns=("a",), n_rows=3),
+            ResultPreview(columns=("b",), n_rows=4),
+            "other number of rows",
+        ),
         (ResultPreview(columns=("a",), n_rows=3), ResultPreview(columns=("b",), n_rows=3), "other values"),
     ],
 )

@@ -1,10 +1,10 @@
 """Paired comparison: who gained what, and when a difference is no more than noise."""
 
 import pytest
+
 from groundql.errors import DataError
 from groundql.records import Verdict
 from groundql.reports.comparison import compare, comparison_table
-
 from tests.reports.verdicts import climbed
 
 

@@ -1,6 +1,7 @@
 """Features of gold queries."""
 
 import pytest
+
 from groundql.reports.sql_features import sql_features
 
 

@@ -1,11 +1,14 @@
 """Intervals and tests against hand-worked numbers, published tables and laws."""
 
+import doctest
 import math
 
 import pytest
-from groundql.reports.statistics import bootstrap_mean, bootstrap_over_groups, mcnemar_p, wilson
 from hypothesis import given
 from hypothesis import strategies as st
+
+from groundql.reports import statistics
+from groundql.reports.statistics import bootstrap_mean, bootstrap_over_groups, mcnemar_p, wilson
 
 
 @pytest.mark.parametrize(("n", "points"), [(500, 4.4), (656, 3.8), (972, 3.1), (1034, 3.0), (1534, 2.5)])
@@ -94,3 +97,7 @@ def test_a_large_database_weighs_by_its_questions():
 def test_no_values_have_no_mean(call):
     with pytest.raises(ValueError, match="mean"):
         call()
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(statistics) == (0, 2)

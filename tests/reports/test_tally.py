@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from groundql.errors import DataError
-from groundql.records import Verdict
-from groundql.reports.tally import SYNTHETIC_WARNING, rung_table, skipped_lines, tally, tally_by
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundql.errors import DataError
+from groundql.records import Verdict
+from groundql.reports.tally import SYNTHETIC_WARNING, rung_table, skipped_lines, tally, tally_by
 from tests.reports.verdicts import climbed
 
 RUNGS = ("extracted", "parsed", "read_only", "grounded", "ran", "ex_bird", "ex_strict")

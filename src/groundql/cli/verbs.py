@@ -6,3 +6,4 @@ import groundql.cli.report  # noqa: F401
 import groundql.cli.sample  # noqa: F401
 import groundql.cli.generate  # noqa: F401
 import groundql.cli.train  # noqa: F401
+import groundql.cli.judge  # noqa: F401

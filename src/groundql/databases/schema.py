@@ -94,7 +94,9 @@ def load_sql(files: DatabaseFiles) -> apsw.Connection:
     assert files.sql_path is not None
     connection = apsw.Connection(":memory:")
     try:
-        connection.execute(read_text(files.sql_path)).fetchall()  # all statements, not only up to the first row
+        connection.execute(
+            read_text(files.sql_path)
+        ).fetchall()  # all statements, not only up to the first row
     except apsw.Error as error:
         raise DatabaseMissing(f"{files.sql_path} does not run in SQLite: {error}") from None
     return connection

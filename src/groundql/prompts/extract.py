@@ -12,7 +12,7 @@ NO_PROSE = (
     r"\s+(?!(?:from|as|and|or|is|in|like|where|union|order|group|limit|then|between|collate|except|intersect)\b)[a-z]+)"
 )
 HEAD = rf"""(?:\(\s*)*(?:
-      select(?=[\s(*'"`\[]) (?!\s*\Z) \s*+{NO_PROSE}
+      select(?=[\s(*'"`\[]) (?!\s*+(?:;|\Z)) \s*+{NO_PROSE}
     | with\s+(?:recursive\s+)?{NAME}\s*(?:\([^()]*\)\s*)?as\s*(?:(?:not\s+)?materialized\s*)?\(
     | values\s*\(
     | explain\s+(?:query\s+plan\s+)?(?:select|with)\b
@@ -22,8 +22,8 @@ HEAD = rf"""(?:\(\s*)*(?:
 )"""
 FLAGS = re.IGNORECASE | re.VERBOSE
 AT_START = re.compile(rf"\s*(?:(?:--[^\n]*\n|/\*.*?\*/)\s*)*(?P<start>{HEAD})", FLAGS | re.DOTALL)
-AT_LINE = re.compile(rf"^[ \t]*(?:[-*>]|\d{{1,2}}[.)])?[ \t]*(?P<start>{HEAD})", FLAGS | re.MULTILINE)
-AFTER_WORD = re.compile(rf"(?::|=|`|\*|\bis|\bbe|\bsql|\bquery)[ \t*`]*(?P<start>{HEAD})", FLAGS)
+AT_LINE = re.compile(rf"^[ \t]*+(?:[-*>]|\d{{1,2}}[.)])?[ \t]*+(?P<start>{HEAD})", FLAGS | re.MULTILINE)
+AFTER_WORD = re.compile(rf"(?::|=|`|\*|\bis|\bbe|\bsql|\bquery)[ \t*`]{{0,9}}+(?P<start>{HEAD})", FLAGS)
 IN_CAPITALS = re.compile(r"(?P<start>\bSELECT\b(?=[^.?!\n]{1,2000}?\bFROM\b))")
 
 FENCE = re.compile(r"(?:```|~~~)[ \t]*(?P<name>[A-Za-z0-9_+-]*)(?P<body>.*?)(?:```|~~~|\Z)", re.DOTALL)
@@ -58,7 +58,7 @@ def extract_sql(text: str) -> str | None:
         start = AT_START.match(part) or _first(part)
         if start:
             sql = _statements(part[start.start("start") :])
-            if sql:
+            if AT_START.match(sql):
                 return sql
     return None
 

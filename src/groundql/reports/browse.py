@@ -1,4 +1,4 @@
-"""The data that the report page's script works on: every question once, prompts and prefixes stored once each."""
+"""The data that the page's script works on: every question, prompt and prefix once."""
 
 import json
 from collections.abc import Sequence
@@ -65,7 +65,8 @@ def browse_data(runs: Sequence[JudgedRun]) -> Entry:
 def embed_json(value: Any) -> str:
     """JSON that is safe inside a script element, whatever its texts say.
 
-    `<`, `>` and `&` are escaped, so no `</script>`, `<!--` or `]]>` can be formed; lone surrogates become JSON escapes.
+    `<`, `>` and `&` are escaped, so no `</script>`, `<!--` or `]]>` can be formed; half characters (lone
+    surrogates) become JSON escapes.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&":

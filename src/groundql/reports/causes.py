@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from groundql.records import Verdict
 
-# The rungs that imply one another, in order; the page's funnel. (ex_strict can accept a REAL that ex_bird refuses.)
+# The rungs that imply one another, in order: the page's funnel. One exception: ex_strict compares REAL values to
+# some digits, ex_bird to the last bit.
 CHAIN = ("extracted", "parsed", "read_only", "grounded", "ran", "ex_bird", "ex_strict")
 RIGHT = "right"
 UNDECIDED = "undecided"
@@ -33,10 +34,10 @@ _BY_FIELD = ("misplaced_column", "invented_column", "invented_table", "invented_
 
 
 def fell_at(verdict: Verdict, rungs: Sequence[str] = CHAIN) -> str:
-    """The first of `rungs` that was not passed; "" where the last one is passed; `undecided` where nobody can say.
+    """The first of `rungs` that was not passed; "" where the last one is; `undecided` where nobody can say.
 
-    A gold that does not run leaves ex_bird False, as the official script has it, and ex_strict undecided: then so is
-    the whole, unless the prediction fell before.
+    A gold that does not run leaves ex_bird False, as the official script has it, and ex_strict undecided: then so
+    is the whole, unless the prediction fell before.
     """
     last = getattr(verdict, rungs[-1])
     if last:
@@ -72,7 +73,7 @@ def _first_match(patterns: Sequence[tuple[str, str]], message: str, otherwise: s
 
 
 def _rows_cause(verdict: Verdict) -> str:
-    """What differs first between both results, from their previews: nothing came, columns, count of rows, values."""
+    """What differs first between both results, from their previews: columns, count of rows, values."""
     gold, predicted = verdict.gold_result, verdict.predicted_result
     if gold is None or predicted is None:
         return "other rows"

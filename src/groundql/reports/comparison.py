@@ -1,4 +1,4 @@
-"""Two runs on the same questions: what the second gained, what it lost, and whether that is more than noise."""
+"""Two runs on the same questions: what the second gained and lost, and whether that is more than noise."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _SHOWN_IDS = 12
 
 
 def compare(a: Sequence[Verdict], b: Sequence[Verdict]) -> Comparison:
-    """Each rung of A and B over the questions that both judge, paired by question id; differences are B minus A.
+    """Each rung of A and B over the questions that both judge, paired by id; differences are B minus A.
 
     `gained` and `lost` hold the ids where just one of them passes (for invented names: is free of the fault).
     A question undecided in A or B counts as not passed in its rate and as no change in the difference.
@@ -29,8 +29,8 @@ def compare(a: Sequence[Verdict], b: Sequence[Verdict]) -> Comparison:
     for question_id in ids:
         if of_a[question_id].db_id != of_b[question_id].db_id:
             raise DataError(
-                f"question {question_id} is asked of {of_a[question_id].db_id} in A and of {of_b[question_id].db_id} "
-                "in B; compare needs verdicts on the same data set"
+                f"question {question_id} is asked of {of_a[question_id].db_id} in A and of "
+                f"{of_b[question_id].db_id} in B; compare needs verdicts on the same data set"
             )
     pairs = [(of_a[question_id], of_b[question_id]) for question_id in ids]
     found: Comparison = {
@@ -58,12 +58,12 @@ def verdicts_by_id(verdicts: Sequence[Verdict], whose: str) -> dict[str, Verdict
 
 
 def comparison_table(found: Comparison) -> str:
-    """The table for people: both rates, the difference in points, and the test, then gained, lost and warnings."""
+    """The table for people: both rates, the difference in points, the test; then gained, lost and warnings."""
     digits = len(str(found["n"]))
     width = max(map(len, [*found["rungs"], *found["means"], "questions"]))
     side_width = digits + 1 + len("100.0 % [100.0, 100.0]")
     lines = [
-        f"{'questions':<{width}}  {found['n']} in both, {found['n_databases']} databases",
+        f"{'questions':<{width}}  {found['n']} in both, {count_text(found['n_databases'], 'database')}",
         f"{'':<{width}}  {'A, 95 %':<{side_width}} {'B, 95 %':<{side_width}} {'B - A, points':<21}"
         f"{'over databases':<16}{'only A':>6}{'only B':>7}{'McNemar p':>10}",
     ]
@@ -85,6 +85,11 @@ def comparison_table(found: Comparison) -> str:
     ]
     lines += [f"{'warning':<{width}}  {line}" for line in found["warnings"]]
     return "\n".join(lines) + "\n"
+
+
+def count_text(count: int, noun: str) -> str:
+    """`1 database`, `7 databases`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def p_text(p: float) -> str:
@@ -183,7 +188,7 @@ def _warnings(found: Comparison, pairs: Sequence[tuple[Verdict, Verdict]]) -> li
     if narrow:
         warnings.append(f"may not hold on other databases (that interval holds 0): {', '.join(narrow)}")
     if found["n_databases"] < FEW_DATABASES:
-        warnings.append(f"{found['n_databases']} databases are too few to say much about a new one")
+        warnings.append(f"{count_text(found['n_databases'], 'database')} cannot say much about a new one")
     return warnings
 
 

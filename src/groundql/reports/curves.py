@@ -65,10 +65,9 @@ def curves_svg(curves: Sequence[Curve]) -> str:
         if len(placed) > MANY_POINTS and not curve.is_dev:
             drawn.append(f'<polyline class="line run{number}" points="{_joined(_running_mean(placed))}"/>')
     said = "; ".join(f"{c.label} from {c.points[0][1]:.3g} to {c.points[-1][1]:.3g}" for c in curves)
-    return (
-        f'<svg class="curves" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"Loss over steps: {said}")}">'
-        f"{''.join(drawn)}</svg>"
-    )
+    label = escape(f"Loss over steps: {said}")
+    opening = f'<svg class="curves" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
+    return f"{opening}{''.join(drawn)}</svg>"
 
 
 def _line(placed: Sequence[tuple[float, float]], number: int, curve: Curve) -> list[str]:

@@ -60,14 +60,15 @@ def warnings_of(facts: Facts) -> list[str]:
     rows, golds, lengths = facts["rows"], facts["golds"], facts["lengths"]
     if rows.get("synthetic"):
         found.append(
-            f"The rows of {rows['synthetic']} databases are synthetic: a result on them is not the data set's own figure."
+            f"Rows are synthetic in {rows['synthetic']} of {facts['n_databases']} databases: "
+            "a result on them is not the data set's own figure."
         )
     if golds is None:
         found.append("The gold queries were not checked: there are no schemas.")
     elif golds["n_run"] < golds["n_gold"]:
         n_not_run = golds["n_gold"] - golds["n_run"]
         found.append(
-            f"{n_not_run:,} gold queries were prepared but not run: no rows at hand, or not asked for."
+            f"Gold queries that were prepared but not run: {n_not_run:,}; no rows at hand, or not asked for."
         )
     if lengths["unit"] == "characters":
         found.append(
@@ -76,7 +77,7 @@ def warnings_of(facts: Facts) -> list[str]:
     if facts["complexity"]["not_parsed"]:
         n_lost = len(facts["complexity"]["not_parsed"])
         found.append(
-            f"{n_lost:,} gold queries are not parsed by sqlglot and are missing from the complexity counts."
+            f"Gold queries that sqlglot does not parse: {n_lost:,}; they are missing from the complexity counts."
         )
     return found
 

@@ -27,8 +27,8 @@ SLICES = ("by_difficulty", "by_feature", "by_database")
 def write_report(paths: Sequence[Path], out_dir: Path) -> Path:
     """Write report.html, report.md and report.json of every verdicts.jsonl in or below `paths`; the page's path.
 
-    The page needs no network and no other file. The first run is the baseline that the others are compared with.
-    Raises DataError where a path holds no verdicts, or a file beside them cannot be read.
+    The page needs no network and no other file. The first run is the baseline that the others are compared
+    with. Raises DataError where a path holds no verdicts, or a file beside them cannot be read.
     """
     runs, logs = read_judged_runs(paths), read_training_logs(paths)
     facts = report_facts(runs, logs)

@@ -37,7 +37,7 @@ class TrainingLog:
 
 
 def read_judged_runs(paths: Sequence[Path]) -> list[JudgedRun]:
-    """Every verdicts.jsonl in or below `paths`, baselines first in each; DataError where a path holds none."""
+    """Every verdicts.jsonl in or below `paths`, baselines first; DataError where a path holds none."""
     folders: list[Path] = []
     for path in paths:
         for folder in _verdict_folders(path):

@@ -31,7 +31,7 @@ FEATURE_ORDER = (
 
 
 def sql_features(sql: str) -> tuple[str, ...]:
-    """The features of one SQLite query, in FEATURE_ORDER; one that sqlglot cannot parse has `not parsed` alone."""
+    """The features of one SQLite query, in FEATURE_ORDER; `not parsed` alone where sqlglot cannot parse it."""
     logger = logging.getLogger("sqlglot")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns about what it reads as a command

@@ -1,7 +1,8 @@
 """Intervals and paired tests: how far a number of questions carries a claim.
 
-A count of questions is a rate with a Wilson interval; a mean that is no rate gets a bootstrap interval; two runs on the
-same questions get McNemar's exact test and a paired bootstrap. All intervals hold 95 %. No questions is an error, not 0.0.
+A count of questions is a rate with a Wilson interval; a mean that is no rate gets a bootstrap interval; two runs on
+the same questions get McNemar's exact test and a paired bootstrap. All intervals hold 95 %. No questions is an error,
+not 0.0.
 """
 
 import math
@@ -47,15 +48,18 @@ def wilson(count: int, n: int, z: float = Z_95) -> Interval:
 def mcnemar_p(only_a: int, only_b: int) -> float:
     """Exact two-sided p of "A and B are equally good", from the questions on which just one of them is right.
 
-    Questions that both get right or both get wrong carry no information. Source: Q. McNemar, Psychometrika 12 (1947);
-    the exact form is the sign test.
+    Questions that both get right or both get wrong carry no information. Source: Q. McNemar, Psychometrika 12
+    (1947); the exact form is the sign test.
 
     >>> round(mcnemar_p(10, 25), 3)
     0.017
     """
     n = only_a + only_b
-    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1)) / (1 << n)
-    return min(1.0, 2 * tail)
+    ways = n_ways = 1  # ways to choose i of n, and their sum so far
+    for i in range(min(only_a, only_b)):
+        ways = ways * (n - i) // (i + 1)
+        n_ways += ways
+    return min(1.0, 2 * n_ways / (1 << n))
 
 
 def bootstrap_mean(values: Sequence[float], *, seed: int = 0, n_resamples: int = N_RESAMPLES) -> Interval:
@@ -92,7 +96,7 @@ def _ratio_interval(
     seed: int,
     n_resamples: int,
 ) -> Interval:
-    """The 2.5 % and 97.5 % points of sum/size over samples as large as the whole; unit i is there `repeats[i]` times."""
+    """The 2.5 % and 97.5 % points of sum/size over resamples; unit i is there `repeats[i]` times."""
     generator = np.random.default_rng(seed)
     n = int(repeats.sum())
     is_few = len(sums) <= _FEW_UNITS

@@ -1,7 +1,7 @@
 """Verdicts in, rates out: the object that `groundql judge --json` prints, and its table for people.
 
-Every rate has all n questions as its denominator. A question that could not be decided (no rows at hand, a gold that
-does not run) is not a pass; it is counted as `undecided` and, where the gold is at fault, listed under `skipped`.
+Every rate has all n questions as its denominator. A question that could not be decided (no rows at hand, a gold
+that does not run) is not a pass; it is counted as `undecided`. Gold faults are listed under `skipped`.
 """
 
 import math
@@ -130,7 +130,7 @@ def percent(rung: Tally) -> str:
 
 
 def skipped_lines(skipped: Sequence[Tally], n_ids: int = 5, n_reasons: int = 10) -> list[str]:
-    """Gold faults, one line a reason: how many, why, and the first ids; what is beyond `n_reasons` in one line."""
+    """Gold faults, one line a reason: how many, why, the first ids; beyond `n_reasons` all in one line."""
     by_reason: dict[str, list[str]] = {}
     for entry in skipped:
         by_reason.setdefault(entry["reason"], []).append(entry["question_id"])
@@ -172,9 +172,10 @@ def _warnings(found: Tally) -> list[str]:
         warnings.append(SYNTHETIC_WARNING + share)
     half_width = wilson(n // 2, n).half_width
     if half_width > WIDEST_HALF_WIDTH:
+        points = 100 * half_width
         warnings.append(
-            f"{n} questions carry no fine claim: a rate near 50 % is known to ±{100 * half_width:.1f} points; "
-            f"two separate sets of this size differ by up to {100 * half_width * math.sqrt(2):.1f} points by chance"
+            f"{n} questions carry no fine claim: a rate near 50 % is known to ±{points:.1f} points; "
+            f"two separate sets of this size differ by up to {math.sqrt(2) * points:.1f} points by chance"
         )
     missing = {name: found[name]["undecided"] for name in LADDER if found.get(name, {}).get("undecided")}
     if missing:

@@ -1,0 +1,79 @@
+"""Whole runs: hanging predictions, equal queries, real data."""
+
+import pytest
+
+from groundql.pipeline import judge_completions
+from groundql.questions.load import load_data
+from groundql.records import Completion, DataSet
+from groundql.verdicts import judge
+from tests.verdicts.conftest import GOLD, completion, data_of
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
+ALL_RUNGS = ("extracted", "sqlglot_accepts", "parsed", "read_only", "grounded", "ran", "ex_bird", "ex_strict")
+
+
+def test_six_endless_predictions_before_ten_right_ones_leave_ten_right():
+    answers = [ENDLESS.format(n) for n in range(6)] + [GOLD] * 10
+    verdicts = judge_completions(
+        data_of([GOLD] * 16), [completion(sql, str(n)) for n, sql in enumerate(answers)], deadline_s=0.3
+    )
+    assert [verdict.ex_strict for verdict in verdicts] == [False] * 6 + [True] * 10
+
+
+def test_equal_queries_run_once(monkeypatch):
+    ran = []
+
+    class Counting(judge.Executor):
+        def run_each(self, jobs):
+            return super().run_each(ran.append(job.sql) or job for job in jobs)
+
+    monkeypatch.setattr(judge, "Executor", Counting)
+    judge_completions(
+        data_of([GOLD] * 5), [completion(sql, str(n)) for n, sql in enumerate([GOLD, "SELECT 1"] * 2)]
+    )
+    assert sorted(ran) == ["SELECT 1", GOLD]
+
+
+def test_verdicts_come_in_the_order_of_the_questions_and_are_told_of_at_once():
+    told = []
+    data = data_of(["SELECT 0", "SELECT 1", None])
+    verdicts = judge_completions(data, [completion("SELECT 1", "1")], on_verdict=told.append)
+    assert [verdict.question_id for verdict in verdicts] == ["0", "1", "2"]
+    assert sorted(verdict.question_id for verdict in told) == ["0", "1", "2"]
+
+
+def gold_as_prediction(data: DataSet) -> list[Completion]:
+    return [
+        Completion(question_id=q.question_id, db_id=q.db_id, text=q.gold_sql, sql=q.gold_sql)
+        for q in data.questions
+    ]
+
+
+def test_pocket_gold_against_itself_passes_every_rung():
+    data = load_data("pocket")
+    for verdict in judge_completions(data, gold_as_prediction(data)):
+        assert all(getattr(verdict, rung) for rung in ALL_RUNGS), (verdict.question_id, verdict.error)
+        assert not verdict.gold_fault
+
+
+@pytest.mark.slow
+def test_bird_dev_gold_against_itself_passes_every_rung(shared_data):
+    data = load_data(f"bird:{shared_data}/bird/dev#dev")
+    verdicts = judge_completions(data, gold_as_prediction(data))
+    assert len(verdicts) == 1534
+    for verdict in verdicts:
+        assert all(getattr(verdict, rung) for rung in ALL_RUNGS), (verdict.question_id, verdict.error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("split", "n", "n_faulty"), [("dev", 972, 0), ("train", 6638, 3)])
+def test_spider_gold_against_itself_passes_every_rung_but_for_listed_faults(shared_data, split, n, n_faulty):
+    data = load_data(f"spider:{shared_data}/spider#{split}")
+    verdicts = judge_completions(data, gold_as_prediction(data))
+    assert len(verdicts) == n
+    failed = [verdict for verdict in verdicts if not all(getattr(verdict, rung) for rung in ALL_RUNGS)]
+    assert all(
+        "double quotes" in verdict.gold_fault or "does not run" in verdict.gold_fault for verdict in failed
+    )
+    assert sum("does not run" in verdict.gold_fault for verdict in failed) == n_faulty
+    assert sum(not verdict.ex_bird for verdict in verdicts) == n_faulty
