@@ -190,6 +190,38 @@ class Verdict(Record):
     gold_result: ResultPreview | None = None
     predicted_result: ResultPreview | None = None
 
+    # Beside the ladder. None: could not be decided, or was not asked for.
+    ex_relaxed: bool | None = None  # gold's columns in any order, others beside them
+    robust: bool | None = None  # ex_strict on every changed copy of the database
+    ast_equal: bool | None = None  # certified equal without running; False says only that it is not certified
+    ast_relaxed: bool | None = None  # the same by rules that hold on most data alone
+    ast_similarity: float | None = None  # share of tree nodes that gold and prediction keep, 0 to 1
+    soft_f1: float | None = None  # BIRD mini-dev's, which the order of rows moves
+    soft_f1_unordered: float | None = None
+    ves: float | None = None  # timed, so not the same each time; 1 is as fast as gold
+    r_ves: float | None = None
+    step_ratio: float | None = None  # gold's virtual-machine steps over the prediction's, where `ex_bird`
+    spider_exec: bool | None = None  # Spider's execution accuracy
+    spider_match: bool | None = None  # Spider's exact set match
+    spider_hardness: Difficulty = ""  # Spider's class of the gold
+
+    # Names that stand for nothing, None where the answer does not parse.
+    invented_table: bool | None = None
+    invented_alias: bool | None = None
+    invented_column: bool | None = None  # no table has it
+    misplaced_column: bool | None = None  # another table has it
+    invented_function: bool | None = None
+    foreign_value: bool | None = None  # a constant that its column does not hold and the question does not give
+    keyless_join: bool | None = None  # tables joined along no key
+    findings: tuple[str, ...] = ()  # each of these as `kind: name`
+    n_references: int = 0  # tables, columns and functions named
+    n_bad_references: int = 0  # of these, how many stand for nothing
+
+    # Columns read, prediction against gold, as the engine binds them.
+    link_precision: float | None = None
+    link_recall: float | None = None
+    link_f1: float | None = None
+
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 

@@ -1,9 +1,10 @@
 """Every verb, imported once so that it registers itself with the app."""
 
+import groundql.cli.ask  # noqa: F401
 import groundql.cli.compare  # noqa: F401
 import groundql.cli.explore  # noqa: F401
+import groundql.cli.generate  # noqa: F401
+import groundql.cli.judge  # noqa: F401
 import groundql.cli.report  # noqa: F401
 import groundql.cli.sample  # noqa: F401
-import groundql.cli.generate  # noqa: F401
 import groundql.cli.train  # noqa: F401
-import groundql.cli.judge  # noqa: F401

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import apsw
 
-from groundql.databases.guard import Refused, lock_down, one_statement, open_guarded
+from groundql.databases.guard import Refused, allow, lock_down, one_statement, open_guarded
 from groundql.databases.schema import schema_ddl
 from groundql.errors import DataError
 from groundql.records import Schema
@@ -35,6 +35,36 @@ class Twin:
         except (ValueError, MemoryError) as error:  # lone surrogates, beyond a limit of Python
             return f"not text that SQLite takes: {error}"
         return "no statement"
+
+    def unlocked(self) -> apsw.Connection:
+        """An empty copy in memory that takes PRAGMA, for statements of our own."""
+        copy = apsw.Connection(":memory:")
+        rows = self.connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND type != 'trigger'")
+        copy.execute(";\n".join(str(sql) for (sql,) in rows if "sqlite_sequence" not in str(sql))).fetchall()
+        return copy
+
+    def read_columns(self, sql: str) -> frozenset[tuple[str, str]]:
+        """(table, column) pairs that the engine binds in `sql`, lower case; a table of which no column is read has "".
+
+        Double-quoted strings are on for this, so that a gold which uses them can be asked. Empty where `sql` does not
+        prepare.
+        """
+        found: set[tuple[str, str]] = set()
+
+        def record(
+            action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
+        ) -> int:
+            if action == apsw.SQLITE_READ and first:
+                found.add((first.lower(), (second or "").lower()))
+            return allow(action, first, second, database, trigger)
+
+        self.connection.authorizer = record
+        self.connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 1)
+        try:
+            return frozenset(found) if self.prepare(sql) is None else frozenset()
+        finally:
+            self.connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+            self.connection.authorizer = allow
 
 
 def prepare(source: Schema | Path, sql: str) -> str | None:

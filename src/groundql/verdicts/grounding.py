@@ -7,11 +7,12 @@ where the tree shows nothing.
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import apsw
-from sqlglot import exp, tokens
+from sqlglot import exp
 from sqlglot.dialects.sqlite import SQLite
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
@@ -24,9 +25,54 @@ ENGINE_WORDS = (  # kind of fault, and how SQLite says it
     ("function", re.compile(r"no such function: (\S+)")),
 )
 NOT_FUNCTIONS = frozenset(  # words before a bracket that call nothing
-    """select from where and or not in exists values as over filter using on join case when then else end between like
-    glob regexp match is by having limit offset union all except intersect distinct set with recursive materialized
-    within returning cast partition order group escape""".split()
+    [
+        "select",
+        "from",
+        "where",
+        "and",
+        "or",
+        "not",
+        "in",
+        "exists",
+        "values",
+        "as",
+        "over",
+        "filter",
+        "using",
+        "on",
+        "join",
+        "case",
+        "when",
+        "then",
+        "else",
+        "end",
+        "between",
+        "like",
+        "glob",
+        "regexp",
+        "match",
+        "is",
+        "by",
+        "having",
+        "limit",
+        "offset",
+        "union",
+        "all",
+        "except",
+        "intersect",
+        "distinct",
+        "set",
+        "with",
+        "recursive",
+        "materialized",
+        "within",
+        "returning",
+        "cast",
+        "partition",
+        "order",
+        "group",
+        "escape",
+    ]
 )
 
 Columns = frozenset[str] | None  # None: not known, any name may be there
@@ -97,7 +143,7 @@ def find_invented(sql: str, tree: exp.Expr, schema: Schema, refusal: str | None)
     found = _Found()
     known = {table.name.lower(): frozenset(c.name.lower() for c in table.columns) for table in schema.tables}
     try:
-        _look_in_scopes(tree, known, found)
+        _look_in_scopes(sql, tree, known, found)
     except Exception:  # sqlglot's scopes raise on odd trees; the engine's word remains
         found = _Found()
     found.functions += [name for name in called if name.lower() not in engine_functions()]
@@ -113,8 +159,9 @@ def engine_functions() -> frozenset[str]:
 
 
 def called_functions(sql: str) -> Iterator[str]:
-    """Names that stand before an opening bracket and call something, as written; read from tokens, since a tree
-    gives functions of other dialects names of its own.
+    """Names that stand before an opening bracket and call something, as written.
+
+    Read from tokens: in the tree functions of other dialects have names of sqlglot's own.
     """
     try:
         found = SQLite().tokenize(sql)
@@ -122,26 +169,30 @@ def called_functions(sql: str) -> Iterator[str]:
         return
     for number, token in enumerate(found[:-1]):
         before = found[number - 1].text.lower() if number else ""
-        is_name = re.fullmatch(r"[A-Za-z_]\w*", token.text) and token.token_type != tokens.TokenType.STRING
-        is_call = is_name and found[number + 1].token_type == tokens.TokenType.L_PAREN
-        if not is_call or token.text.lower() in NOT_FUNCTIONS or before in ("as", "from", "join", "into", "with"):
+        is_name = re.fullmatch(r"[A-Za-z_]\w*", token.text) and token.token_type.name != "STRING"
+        is_call = is_name and found[number + 1].text == "("
+        if (
+            not is_call
+            or token.text.lower() in NOT_FUNCTIONS
+            or before in ("as", "from", "join", "into", "with")
+        ):
             continue
         if before in (",", "recursive") and _opens_cte(found, number):
             continue
         yield token.text
 
 
-def _opens_cte(found: list[tokens.Token], number: int) -> bool:
+def _opens_cte(found: Sequence[Any], number: int) -> bool:
     """Whether `name (columns) AS` stands at `number`."""
     for at in range(number + 2, len(found) - 1):
-        if found[at].token_type == tokens.TokenType.R_PAREN:
-            return found[at + 1].text.lower() == "as"
-        if found[at].token_type == tokens.TokenType.L_PAREN:
+        if found[at].text == ")":
+            return bool(found[at + 1].text.lower() == "as")
+        if found[at].text == "(":
             return False
     return False
 
 
-def _look_in_scopes(tree: exp.Expr, known: dict[str, frozenset[str]], found: _Found) -> None:
+def _look_in_scopes(sql: str, tree: exp.Expr, known: dict[str, frozenset[str]], found: _Found) -> None:
     scopes = traverse_scope(tree)
     by_node = {id(scope.expression): scope for scope in scopes}
     for scope in scopes:
@@ -153,6 +204,9 @@ def _look_in_scopes(tree: exp.Expr, known: dict[str, frozenset[str]], found: _Fo
         home = _home(column, by_node)
         if home is not None:
             _look_up(column, home, known, anywhere, found)
+    # sqlglot forgets which quotes stood around a name; only double ones make a text of it
+    found.columns += [name for name in found.strings if f'"{name}"' not in sql]
+    found.strings = [name for name in found.strings if f'"{name}"' in sql]
 
 
 def _home(column: exp.Column, by_node: dict[int, Scope]) -> Scope | None:
@@ -171,7 +225,9 @@ def _look_up(
     written = f"{column.table}.{column.name}" if qualifier else column.name
     scopes = list(_chain(home))
     if qualifier:
-        source = next((s for scope in scopes for alias, s in scope.sources.items() if alias.lower() == qualifier), None)
+        source = next(
+            (s for scope in scopes for alias, s in scope.sources.items() if alias.lower() == qualifier), None
+        )
         if source is None:
             found.aliases.append(written)
         elif name not in _visible(source, known, name):
@@ -181,8 +237,8 @@ def _look_up(
         return
     if any(name in _outputs(scope) for scope in scopes):
         return
-    is_double_quoted = isinstance(column.this, exp.Identifier) and column.this.quoted
-    if is_double_quoted and name not in anywhere and _is_value_place(column):
+    is_quoted = isinstance(column.this, exp.Identifier) and column.this.quoted
+    if is_quoted and name not in anywhere and _is_value_place(column):
         found.strings.append(column.name)
     else:
         (found.misplaced if name in anywhere else found.columns).append(written)
@@ -222,7 +278,9 @@ def _outputs(scope: Scope) -> frozenset[str]:
 
 def _is_value_place(column: exp.Column) -> bool:
     """Operand of a comparison, IN, LIKE or BETWEEN, or an argument of a function: where a literal could stand."""
-    return isinstance(column.parent, (exp.Predicate, exp.Func, exp.Between, exp.In, exp.Tuple, exp.Paren, exp.DPipe))
+    return isinstance(
+        column.parent, (exp.Predicate, exp.Func, exp.Between, exp.In, exp.Tuple, exp.Paren, exp.DPipe)
+    )
 
 
 def _from_engine(refusal: str, known: dict[str, frozenset[str]], n_references: int) -> Findings:
@@ -242,7 +300,9 @@ def _from_engine(refusal: str, known: dict[str, frozenset[str]], n_references: i
     return Findings(n_references=n_references)
 
 
-def link_scores(gold: Iterable[tuple[str, str]], predicted: Iterable[tuple[str, str]]) -> tuple[float, float, float]:
+def link_scores(
+    gold: Iterable[tuple[str, str]], predicted: Iterable[tuple[str, str]]
+) -> tuple[float, float, float]:
     """Precision, recall and F1 of the (table, column) pairs that a prediction reads against those of the gold.
 
     Both empty is perfect agreement: 1, 1, 1.

@@ -1,18 +1,24 @@
 """Runs what a set of verdicts needs, each distinct query once, and judges every question as soon as it can."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
+
 from groundql.databases.binding import Twin, twin_of
 from groundql.databases.executor import Executor, Job
 from groundql.databases.files import has_rows, sqlite_file
+from groundql.databases.guard import open_guarded, run_guarded
 from groundql.databases.schema import read_schema
-from groundql.records import Completion, DatabaseFiles, Outcome, Question, Verdict
+from groundql.records import Completion, DatabaseFiles, Outcome, Question, Schema, Verdict
 from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
+from groundql.verdicts.measures import name_measures, row_measures
 
 Key = tuple[Path, str]
+LOOKUP_S = 2.0  # for one question of our own to the database
 NOTHING = Outcome(status="ok")  # what SQLite gives for text without a statement
 
 
@@ -67,19 +73,33 @@ def judge_all(
     return [verdicts[number] for number in range(len(cases))]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Database:
     """One database as the cases need it; `path` None where it has no rows."""
 
+    schema: Schema
     twin: Twin
     path: Path | None
 
+    @functools.cached_property
+    def connection(self) -> apsw.Connection:
+        """For lookups of our own; what a model wrote runs in the executor."""
+        assert self.path is not None
+        return open_guarded(self.path)
+
+    @functools.cache  # noqa: B019  lives as long as the run
+    def holds(self, lookup: str) -> bool | None:
+        """Whether a lookup gives a row; None where it does not end in time."""
+        status, _, rows, *_ = run_guarded(self.connection, lookup, deadline_s=LOOKUP_S, max_rows=1)
+        return bool(rows) if status == "ok" else None
+
 
 def _open_database(files: DatabaseFiles) -> _Database:
+    schema = read_schema(files, n_examples=0)
     if has_rows(files):
         path = sqlite_file(files)
-        return _Database(twin_of(path), path)
-    return _Database(twin_of(read_schema(files, n_examples=0)), None)
+        return _Database(schema, twin_of(path), path)
+    return _Database(schema, twin_of(schema), None)
 
 
 def _open(case: Case, database: _Database) -> _Open:
@@ -132,13 +152,18 @@ def _verdict(opened: _Open, outcomes: dict[Key, Outcome], database: _Database) -
     if database.path and case.official_sql is not None and not case.official_sql.strip():
         official = NOTHING
     gold_sql = case.question.gold_sql
-    return judge_one(
+    predicted = outcomes[opened.predicted] if opened.predicted else None
+    verdict = judge_one(
         case.question,
         case.completion,
         climb(case.completion, database.twin.prepare),
         gold=gold,
-        predicted=outcomes[opened.predicted] if opened.predicted else None,
+        predicted=predicted,
         official=official,
         rows=case.files.rows if database.path else "none",
         gold_fault=gold_fault_of(case.question, gold, database.twin.prepare(gold_sql) if gold_sql else None),
     )
+    holds = database.holds if database.path else None
+    beside = name_measures(case.question, verdict, database.schema, database.twin, holds)
+    beside |= row_measures(case.question, verdict, gold, predicted, official)
+    return verdict.model_copy(update=beside)

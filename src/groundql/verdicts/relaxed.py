@@ -65,7 +65,9 @@ class _Search:
             new_ours = [ids.setdefault(pair, len(ids)) for pair in zip(ours, self.gold[column], strict=True)]
             new_theirs = [ids.setdefault(pair, len(ids)) for pair in zip(theirs, candidate, strict=True)]
             self.steps += len(ours)
-            if self._agree(new_ours, new_theirs) and self._extend(depth + 1, new_ours, new_theirs, taken | {choice}):
+            if self._agree(new_ours, new_theirs) and self._extend(
+                depth + 1, new_ours, new_theirs, taken | {choice}
+            ):
                 return True
         return False
 

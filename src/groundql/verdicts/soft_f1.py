@@ -44,7 +44,9 @@ def soft_f1_unordered(gold: Sequence[Row], predicted: Sequence[Row], *, n_column
         return float(n_columns[0] == n_columns[1])
     ours = Counter(tuple(sorted(map(cell_key, row), key=repr)) for row in gold)
     theirs = Counter(tuple(sorted(map(cell_key, row), key=repr)) for row in predicted)
-    equal = ours & theirs  # pairing equal rows first loses nothing: what two rows share with a third, they share
+    equal = (
+        ours & theirs
+    )  # pairing equal rows first loses nothing: what two rows share with a third, they share
     common = sum(len(row) * count for row, count in equal.items())
     rest_gold = [Counter(row) for row in (ours - equal).elements()]
     rest_predicted = [Counter(row) for row in (theirs - equal).elements()]
@@ -69,7 +71,8 @@ def _best_pairing(gains: list[list[int]]) -> int:
     size = max(len(gains), len(gains[0]))
     best = max(map(max, gains))
     cost = [
-        [best - gains[i][j] if i < len(gains) and j < len(gains[0]) else best for j in range(size)] for i in range(size)
+        [best - gains[i][j] if i < len(gains) and j < len(gains[0]) else best for j in range(size)]
+        for i in range(size)
     ]
     row_price, column_price = [0] * (size + 1), [0] * (size + 1)
     partner = [0] * (size + 1)  # of column j, counted from 1; 0 is free

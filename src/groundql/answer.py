@@ -1,0 +1,88 @@
+"""The whole path for one question on one page: schema, prompt, model, SQL, check, rows."""
+
+from pathlib import Path
+
+from groundql.config import GenerationSettings
+from groundql.databases.binding import prepare
+from groundql.databases.executor import Executor
+from groundql.databases.schema import read_schema
+from groundql.errors import DatabaseMissing
+from groundql.generating import Writer
+from groundql.prompts.budget import fit_prompt
+from groundql.prompts.extract import extract_sql
+from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema
+
+
+class Answer(Record):
+    """What came of one question."""
+
+    question: str
+    sql: str | None  # None: the model wrote nothing like a query
+    binds: bool  # the engine prepares it on this schema
+    reason: str = ""  # why there are no rows, in one sentence
+    outcome: Outcome | None = None  # rows, or what stopped the query
+
+
+def answer_question(
+    writer: Writer,
+    database_path: Path,
+    text: str,
+    *,
+    evidence: str = "",
+    settings: GenerationSettings,
+    deadline_s: float = 30.0,
+    max_rows: int = 1000,
+) -> Answer:
+    """Ask `writer` for SQL on the SQLite file, and run it read-only if it binds.
+
+    Raises:
+        DatabaseMissing: no file there.
+        PromptTooLong: a schema that does not fit the prompt even in its barest form.
+    """
+    from groundql.decoding.engine import decode_greedy
+
+    schema = read_one(database_path, writer.prompt.n_examples)
+    question = Question(question_id="0", db_id=schema.db_id, text=text, evidence=evidence)
+    prompt = fit_prompt(
+        question, schema, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
+    )
+    tokenizer = writer.loaded.tokenizer
+    (decoded,) = decode_greedy(
+        writer.loaded.model,
+        tokenizer,
+        [prompt],
+        writer.turns,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=1,
+    )
+    written = tokenizer.decode(list(decoded.ids), skip_special_tokens=True)
+    sql = extract_sql(written)
+    if sql is None:
+        return Answer(
+            question=text, sql=None, binds=False, reason=f"the model wrote no query: {written.strip()!r}"
+        )
+    refusal = prepare(schema, sql)
+    if refusal is not None:
+        return Answer(question=text, sql=sql, binds=False, reason=f"the query does not bind: {refusal}")
+    with Executor() as executor:
+        outcome = executor.run(database_path, sql, deadline_s=deadline_s, max_rows=max_rows)
+    reason = (
+        "" if outcome.status == "ok" else f"the query did not end well ({outcome.status}): {outcome.error}"
+    )
+    return Answer(question=text, sql=sql, binds=True, reason=reason.rstrip(": "), outcome=outcome)
+
+
+def read_one(database_path: Path, n_examples: int) -> Schema:
+    """The schema of one SQLite file.
+
+    Raises:
+        DatabaseMissing: the file is not there or holds no table.
+    """
+    if not database_path.is_file():
+        raise DatabaseMissing(f"{database_path} is not there")
+    schema = read_schema(
+        DatabaseFiles(db_id=database_path.stem, sqlite_path=database_path), n_examples=n_examples
+    )
+    if not schema.tables:
+        raise DatabaseMissing(f"{database_path} holds no table")
+    return schema

@@ -1,0 +1,143 @@
+"""Whether two queries are certified equal without running them. No certificate says nothing about inequality."""
+
+from collections import Counter
+
+from sqlglot import exp
+from sqlglot.optimizer.merge_subqueries import merge_subqueries
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, traverse_scope
+
+from groundql.verdicts.canonical import Rules, Uncertain, canonical_key
+from groundql.verdicts.facts import Facts
+from groundql.verdicts.parsing import parse_query
+
+MAX_NODES = 1500  # larger trees are not rewritten: it would take longer than running them
+
+
+def canonical(sql: str, facts: Facts, *, relaxed: bool = False) -> str | None:
+    """The canonical form of `sql`, or None where it has none. Never raises.
+
+    Ask only for what the engine prepares: sqlglot reads things into a query that SQLite refuses. With `relaxed`,
+    rules are added that hold on most data alone: order of columns, ties at LIMIT, '150' for 150, the case of texts,
+    SUM of ones and zeros for COUNT.
+    """
+    tree = parse_query(sql)
+    if tree is None or facts.has_collations or sum(1 for _ in tree.walk()) > MAX_NODES:
+        return None
+    try:
+        return canonical_key(_qualified(tree.copy(), facts), Rules(facts=facts, relaxed=relaxed))
+    except Uncertain:
+        return None
+    except Exception:  # sqlglot's rewriting raises many kinds of error on trees that it does not know
+        return None
+
+
+def similarity(sql: str, other: str) -> float | None:
+    """Share of nodes, each with its parent, that two trees have in common (Dice's coefficient), 0 to 1.
+
+    Names and keywords count without case, and table aliases as the tables they stand for. None where one does not parse.
+    """
+    trees = [parse_query(text) for text in (sql, other)]
+    if trees[0] is None or trees[1] is None:
+        return None
+    ours, theirs = (_marks(tree) for tree in trees if tree is not None)
+    return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
+
+
+def _marks(tree: exp.Expr) -> Counter[tuple[str, str]]:
+    aliases = {t.alias.lower(): t.name.lower() for t in tree.find_all(exp.Table) if t.alias}
+
+    def label(node: exp.Expr | None) -> str:
+        if isinstance(node, exp.Column):
+            table = aliases.get(node.table.lower(), node.table.lower())
+            return f"column {table}.{node.name.lower()}"
+        if isinstance(node, exp.Table):
+            return f"table {node.name.lower()}"
+        return f"literal {node.name}" if isinstance(node, exp.Literal) else type(node).__name__
+
+    left_out = (exp.Identifier, exp.TableAlias, exp.Alias, exp.Paren)
+    marks: Counter[tuple[str, str]] = Counter()
+    for node in tree.walk():
+        if not isinstance(node, left_out):
+            parent = node.parent
+            while isinstance(parent, left_out):
+                parent = parent.parent
+            marks[(label(node), label(parent))] += 1
+    return marks
+
+
+def _qualified(tree: exp.Expr, facts: Facts) -> exp.Expr:
+    """`tree` with every column under its source, stars written out, and each source under an alias of its own."""
+    _texts_for_quoted(tree, facts)
+    for identifier in tree.find_all(exp.Identifier):
+        identifier.set("this", identifier.name.lower())
+    for table in tree.find_all(exp.Table):
+        if table.args.get("db") or table.args.get("catalog"):
+            raise Uncertain("a schema's name before a table")
+    _refuse_shadowing(tree, facts)
+    tree = qualify(tree, schema=facts.schema, dialect="sqlite", quote_identifiers=False, identify=False)
+    tree = merge_subqueries(tree)
+    _name_apart(tree)
+    return tree
+
+
+def _texts_for_quoted(tree: exp.Expr, facts: Facts) -> None:
+    """Turn each quoted name that no table and no output has into a text, as SQLite does with "x"."""
+    known = {column for t in tree.find_all(exp.Table) for column in facts.columns.get(t.name.lower(), ())}
+    known |= {alias.alias.lower() for alias in tree.find_all(exp.Alias)} | {"rowid", "oid", "_rowid_"}
+    for column in list(tree.find_all(exp.Column)):
+        name = column.this
+        if (
+            isinstance(name, exp.Identifier)
+            and name.quoted
+            and not column.table
+            and name.name.lower() not in known
+        ):
+            column.replace(exp.Literal.string(name.name))
+
+
+def _refuse_shadowing(tree: exp.Expr, facts: Facts) -> None:
+    """An output name that is also a column, of something else, is read by SQLite one way and by sqlglot another."""
+    for select in tree.find_all(exp.Select):
+        tables = [t for t in select.find_all(exp.Table) if t.find_ancestor(exp.Select) is select]
+        columns = {column for t in tables for column in facts.columns.get(t.name, ())}
+        is_plain = all(t.name in facts.columns for t in tables) and not select.find(exp.Subquery, exp.CTE)
+        used = {c.name for c in select.find_all(exp.Column) if not c.table}
+        for output in select.expressions:
+            if not isinstance(output, exp.Alias) or output.alias not in used:
+                continue
+            inner = output.this
+            is_itself = isinstance(inner, exp.Column) and inner.name == output.alias
+            if not is_itself and (output.alias in columns or not is_plain):
+                raise Uncertain("an output name shadows a column")
+
+
+def _name_apart(tree: exp.Expr) -> None:
+    """Give every source in the tree an alias that no other has."""
+    scopes = traverse_scope(tree)
+    by_node = {id(scope.expression): scope for scope in scopes}
+    new_names: dict[tuple[int, str], str] = {}
+    for scope in scopes:
+        for alias, (node, _) in scope.selected_sources.items():
+            new_names[(id(scope), alias)] = f"s{len(new_names)}"
+            node.set("alias", exp.TableAlias(this=exp.to_identifier(new_names[(id(scope), alias)])))
+    renamed = []
+    for column in tree.find_all(exp.Column):
+        if column.table:
+            owner = _owner(column, by_node, new_names)
+            renamed.append((column, owner))
+    for column, name in renamed:
+        column.set("table", exp.to_identifier(name))
+
+
+def _owner(column: exp.Column, by_node: dict[int, Scope], new_names: dict[tuple[int, str], str]) -> str:
+    node = column.parent
+    while node is not None and id(node) not in by_node:
+        node = node.parent
+    scope = by_node[id(node)] if node is not None else None
+    while scope is not None:
+        name = new_names.get((id(scope), column.table))
+        if name is not None:
+            return name
+        scope = scope.parent
+    raise Uncertain(f"{column.table}.{column.name} has no source")

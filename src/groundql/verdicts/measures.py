@@ -1,0 +1,76 @@
+"""Everything that a verdict says beside the ladder."""
+
+from collections.abc import Callable
+from typing import Any
+
+from groundql.databases.binding import Twin
+from groundql.records import Outcome, Question, Schema, Verdict
+from groundql.verdicts.efficiency import step_ratio
+from groundql.verdicts.grounding import find_invented, link_scores
+from groundql.verdicts.joins_and_values import foreign_values, keyless_joins
+from groundql.verdicts.parsing import is_ordered, parse_query
+from groundql.verdicts.relaxed import holds_gold
+from groundql.verdicts.soft_f1 import soft_f1, soft_f1_unordered
+
+Holds = Callable[[str], bool | None]
+
+
+def name_measures(
+    question: Question, verdict: Verdict, schema: Schema, twin: Twin, holds: Holds | None
+) -> dict[str, Any]:
+    """Invented and misplaced names, foreign values, keyless joins, schema links. `holds` None: there are no rows."""
+    sql = verdict.predicted_sql
+    tree = parse_query(sql) if sql else None
+    if sql is None or tree is None:
+        return {}
+    findings = find_invented(sql, tree, schema, None if verdict.grounded else twin.prepare(sql))
+    joins = keyless_joins(tree, schema)
+    values = foreign_values(tree, schema, f"{question.text}\n{question.evidence}", holds) if holds else []
+    found: dict[str, Any] = {
+        "invented_table": bool(findings.invented_tables),
+        "invented_alias": bool(findings.invented_aliases),
+        "invented_column": bool(findings.invented_columns),
+        "misplaced_column": bool(findings.misplaced_columns),
+        "invented_function": bool(findings.invented_functions),
+        "foreign_value": bool(values) if holds else None,
+        "keyless_join": bool(joins),
+        "findings": (
+            *findings.words(),
+            *(f"foreign value: {value}" for value in values),
+            *(f"join along no key: {join}" for join in joins),
+        ),
+        "n_references": findings.n_references,
+        "n_bad_references": findings.n_bad,
+    }
+    if question.gold_sql and twin.read_columns(question.gold_sql):
+        scores = link_scores(twin.read_columns(question.gold_sql), twin.read_columns(sql))
+        found |= dict(zip(("link_precision", "link_recall", "link_f1"), scores, strict=True))
+    return found
+
+
+def row_measures(
+    question: Question,
+    verdict: Verdict,
+    gold: Outcome | None,
+    predicted: Outcome | None,
+    official: Outcome | None,
+) -> dict[str, Any]:
+    """Relaxed match, Soft-F1, and steps; nothing where the gold did not run.
+
+    `soft_f1` goes by the official script: what runs there counts, grounded or not.
+    """
+    if gold is None or gold.status != "ok":
+        return {}
+    handed_in = official or predicted
+    ran = predicted if verdict.ran else None
+    found: dict[str, Any] = {
+        "ex_relaxed": ran is not None and holds_gold(gold, ran, ordered=is_ordered(question.gold_sql or "")),
+        "soft_f1": soft_f1(gold.rows, handed_in.rows) if handed_in and handed_in.status == "ok" else 0.0,
+        "soft_f1_unordered": 0.0,
+    }
+    if ran is not None:
+        widths = (len(gold.columns), len(ran.columns))
+        found["soft_f1_unordered"] = soft_f1_unordered(gold.rows, ran.rows, n_columns=widths)
+    if verdict.ex_bird and handed_in:
+        found["step_ratio"] = step_ratio(gold.vm_steps, handed_in.vm_steps)
+    return found
