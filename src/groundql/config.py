@@ -20,7 +20,7 @@ from groundql.errors import SettingError
 class Settings(BaseModel):
     """Base of all settings: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Settings):
@@ -148,15 +148,25 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"] if part != "all-linear")
-        raise SettingError(f"{where or name}: {fault['msg'].removeprefix('Value error, ')}") from None
+        first = _where(error.errors()[0]["loc"])
+        reasons = [fault["msg"] for fault in error.errors() if _where(fault["loc"]) == first]
+        raise SettingError(
+            f"{first or name}: {', or '.join(reasons).removeprefix('Value error, ')}"
+        ) from None
+
+
+def _where(loc: tuple[int | str, ...]) -> str:
+    """The setting that a fault is about; the forms that it may take (a literal, a tuple) are no part of its name."""
+    return ".".join(str(part) for part in loc if "[" not in str(part))
 
 
 def _read_toml(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise SettingError(f"{name} is not TOML: it is no UTF-8 text") from None
     else:
         shipped = resources.files("groundql") / "configs" / f"{name.removesuffix('.toml')}.toml"
         if "/" in name or not shipped.is_file():

@@ -41,24 +41,23 @@ def load_writer(
 ) -> Writer:
     """The model called `name`: a run folder with its adapter and prompt, or a base model.
 
-    The 4-bit weights of a base are held dense while generating: the same numbers, faster where memory allows.
+    A run's base is held as it was in training; a base model of its own is held dense unless `quantization` says.
 
     Raises:
         ModelMissing: nothing of that name, or no weights there.
         AskedWrongly: the adapter was trained with a prompt that this version does not render.
     """
     from groundql.models.chat import turns_of
-    from groundql.models.load import LoadedModel, best_device, load_adapter, load_base, load_tokenizer
-    from groundql.training.run_folder import read_run
+    from groundql.models.load import LoadedModel, best_device, load_adapter, load_base, load_tokenizer, merge_dense
+    from groundql.training.run_folder import read_run, read_settings
 
     device = best_device()
-    run = read_run(Path(name)) if is_run(name) else None
+    run_dir = Path(name).expanduser()
+    run = read_run(run_dir) if is_run(name) else None
     source = find_base(run.base_model if run else name)
-    settings = ModelSettings(name=source.name, quantization="none")
-    if run or quantization:
-        settings = ModelSettings.model_validate(
-            {"name": source.name, "quantization": quantization or (run.quantization if run else "none")}
-        )
+    settings = read_settings(run_dir).model if run else ModelSettings(name=source.name, quantization="none")
+    if quantization:
+        settings = ModelSettings.model_validate({**settings.model_dump(), "quantization": quantization})
     tokenizer = load_tokenizer(source)
     turns = turns_of(tokenizer)
     prompt = run.prompt if run else prompt or PromptSettings()
@@ -69,7 +68,7 @@ def load_writer(
         )
     model = load_base(source, settings, device=device)
     if run:
-        model = load_adapter(model, Path(name) / "adapter")
+        model = load_adapter(model, run_dir / "adapter")
     loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
     return Writer(loaded=loaded, turns=turns, prompt=prompt)
 

@@ -22,6 +22,7 @@ def judge_completions(
     deadline_s: float = 30.0,
     max_rows: int = 100_000,
     n_workers: int = 2,
+    ladder_only: bool = False,
     on_verdict: Callable[[Verdict], None] | None = None,
 ) -> list[Verdict]:
     """One verdict per question of `data`, in its order; the first of doubled completions counts, extra ones do not.
@@ -45,5 +46,10 @@ def judge_completions(
             )
         )
     return judge_all(
-        cases, deadline_s=deadline_s, max_rows=max_rows, n_workers=n_workers, on_verdict=on_verdict
+        cases,
+        deadline_s=deadline_s,
+        max_rows=max_rows,
+        n_workers=n_workers,
+        ladder_only=ladder_only,
+        on_verdict=on_verdict,
     )

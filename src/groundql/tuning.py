@@ -19,8 +19,9 @@ from groundql.questions.load import load_data
 from groundql.questions.sample import stratified_sample
 from groundql.records import DataSet, Prompt, Question
 from groundql.training.examples import Example, encode_examples
+from groundql.training.packs import check_lengths
 from groundql.training.preflight import check_labels, check_splits, without_leaks
-from groundql.training.run_folder import RunInfo, finish_run, start_run, versions, write_run
+from groundql.training.run_folder import RunInfo, check_free, finish_run, start_run, versions, write_run
 from groundql.training.trainer import OnStep, ScoreDev, add_lora, train_adapter
 
 Say = Callable[[str], None]
@@ -46,11 +47,13 @@ def tune(
         AskedWrongly: data, settings or folder that cannot give an honest run (see preflight).
         TrainingStopped: memory, or gradients that stay non-finite.
     """
+    if not resume:
+        check_free(run_dir)  # before minutes of loading
     prepared = _prepare(config, say)
     info = prepared.info
-    start_run(run_dir, config, info, resume=resume)
     writer = prepared.writer
-    model = add_lora(writer.loaded.model, config.lora)
+    model = add_lora(writer.loaded.model, config.lora, seed=config.training.seed)
+    start_run(run_dir, config, info, resume=resume)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"adapter: {n_trainable:,} trainable weights, rank {config.lora.rank}, {_targets(config)}")
     result = train_adapter(
@@ -94,6 +97,12 @@ def _prepare(config: Config, say: Say) -> _Prepared:
     examples, prompts, too_long = _encode(used, writer)
     shrunk = Counter(part for prompt in prompts for part in prompt.shrunk)
     dev_examples = _encode(dev, writer)[0] if dev else []
+    if not examples:
+        raise AskedWrongly(
+            f"no question of {config.data.train} fits prompt.max_tokens (now {config.prompt.max_tokens}); raise it"
+        )
+    if config.training.packing == "shared":
+        check_lengths([*examples, *dev_examples], config.training.pack_tokens)
     say(
         f"training on {len(examples)} questions of {len({e.db_id for e in examples})} databases"
         + (f"; {too_long} left out: longer than prompt.max_tokens" if too_long else "")

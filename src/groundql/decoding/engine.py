@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from groundql.decoding.attention import NAME, SharedPrefix
 from groundql.records import Prompt, Turns
 
 
@@ -53,6 +54,7 @@ def decode_greedy(
         batch_size: prompts decoded together.
         on_progress: told how many prompts are done after each batch.
     """
+    model.set_attn_implementation(NAME)
     ends = {tokenizer.convert_tokens_to_ids(turns.end), tokenizer.eos_token_id}
     decoded: list[Decoded | None] = [None] * len(prompts)
     n_done = 0
@@ -91,33 +93,29 @@ def _decode_batch(
 ) -> list[list[int]]:
     """New token ids of each row, up to and with its end token.
 
-    Layout of the cache: the shared prefix, then each suffix padded on its left, then the new tokens.
+    The prefix is computed once; the cache holds each row's own tokens: its suffix padded on the left, then new ones.
     """
     device = model.device
     n_rows, n_prefix = len(batch.suffixes), len(batch.prefix)
+    prefix = _prefix_states(model, batch.prefix)
     cache = DynamicCache(config=model.config)
-    model(
-        input_ids=torch.tensor([batch.prefix], device=device),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    cache.batch_repeat_interleave(n_rows)
     width = max(map(len, batch.suffixes))
     ids = torch.tensor([[pad_id] * (width - len(s)) + s for s in batch.suffixes], device=device)  # (B, W)
-    mask = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in batch.suffixes], device=device)
-    mask = torch.cat([torch.ones(n_rows, n_prefix, dtype=mask.dtype, device=device), mask], dim=1)
+    real = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in batch.suffixes], device=device).bool()
+    sees = real[:, None, :] & torch.ones(width, width, dtype=torch.bool, device=device).tril()  # (B, W, W)
+    sees |= torch.eye(width, dtype=torch.bool, device=device)  # padding sees itself: no row of a softmax is empty
+    positions = n_prefix + (real.cumsum(1) - 1).clamp(min=0)
     rows: list[list[int]] = [[] for _ in range(n_rows)]
     alive = list(range(n_rows))  # rows of the batch that still decode, as places in `rows`
     for _ in range(max_new_tokens):
-        positions = (mask.cumsum(1) - 1)[:, -ids.shape[1] :].clamp(min=0)
         output = model(
             input_ids=ids,
-            attention_mask=mask,
+            attention_mask=sees[:, None],
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            shared_prefix=prefix,
         )
         new_ids = output.logits[:, -1].argmax(-1)  # (B,)
         for row, token in zip(alive, new_ids.tolist(), strict=True):
@@ -128,8 +126,18 @@ def _decode_batch(
         if len(going) < len(alive):  # finished rows leave the batch
             keep = torch.tensor(going, device=device)
             cache.batch_select_indices(keep)
-            mask, new_ids = mask[keep], new_ids[keep]
+            real, positions, new_ids = real[keep], positions[keep], new_ids[keep]
             alive = [alive[i] for i in going]
-        ids = new_ids[:, None]
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        ids, positions = new_ids[:, None], positions[:, -1:] + 1
+        real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
+        sees = real[:, None, :]
     return rows
+
+
+def _prefix_states(model: Any, prefix: list[int]) -> SharedPrefix:
+    """Keys and values of the prefix in every layer."""
+    cache = DynamicCache(config=model.config)
+    model(
+        input_ids=torch.tensor([prefix], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
+    )
+    return [(layer.keys, layer.values) for layer in cache.layers]

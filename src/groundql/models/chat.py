@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jinja2 import TemplateError
+
 from groundql.errors import ModelMissing
 from groundql.records import Turns
 
@@ -52,7 +54,10 @@ def turns_of(tokenizer: Any) -> Turns:
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-    text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt
-    )
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+    except TemplateError as error:
+        raise ModelMissing(f"this model's chat template cannot hold a system text: {error}") from None
     return str(text)

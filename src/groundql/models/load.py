@@ -1,10 +1,12 @@
 """Weights into memory: hub, folder or GGUF; NF4, FP4 or 16 bit; with or without an adapter. Needs torch."""
 
 import contextlib
+import copy
 import hashlib
 import io
 import os
 import shutil
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -12,9 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils import logging as transformers_logging
 
@@ -65,9 +71,9 @@ def load_tokenizer(source: ModelSource) -> Any:
     """The tokenizer of `source`, with a padding token."""
     place = weights_place(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=_without_hub(source))
     except (OSError, ValueError) as error:
-        raise ModelMissing(_cannot_load(source, error)) from None
+        raise ModelMissing(_cannot_load(source, "tokenizer", error)) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # only ever behind attention mask 0 and label -100
     return tokenizer
@@ -80,7 +86,11 @@ def load_base(source: ModelSource, settings: ModelSettings, *, device: torch.dev
         ModelMissing: the weights cannot be read; says from where and what to do.
     """
     dtype = compute_dtype(settings.compute_dtype, device)
-    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "device_map": {"": device},
+        "local_files_only": _without_hub(source),
+    }
     if settings.quantization != "none":
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -92,14 +102,58 @@ def load_base(source: ModelSource, settings: ModelSettings, *, device: torch.dev
     with _quiet():
         try:
             model = AutoModelForCausalLM.from_pretrained(place, **options)
-        except (OSError, ValueError) as error:
-            raise ModelMissing(_cannot_load(source, error)) from None
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModelMissing(_cannot_load(source, "weights", error)) from None
     return model.eval()
 
 
 def load_adapter(model: Any, adapter_dir: Path) -> Any:
     """`model` with the LoRA weights of `adapter_dir`, for use (not trainable)."""
     return PeftModel.from_pretrained(model, str(adapter_dir)).eval()
+
+
+def merge_dense(model: Any) -> Any:
+    """`model` with 4-bit weights and adapter as plain 16-bit linears, for use: the NF4 values, plus LoRA's product.
+
+    The sum is taken in fp32 and rounded once. `model` itself is left as it was; modules without weights of their own
+    are shared with it.
+    """
+    dense = copy.deepcopy(model)
+    if isinstance(dense, PeftModel):
+        for name, module in list(dense.named_modules()):
+            if isinstance(module, LoraLayer):
+                _replace(dense, name, _merged_linear(module))
+        dense = dense.get_base_model()
+    for name, module in list(dense.named_modules()):
+        if isinstance(module, bnb.nn.Linear4bit):
+            _replace(dense, name, _plain_linear(module))
+    return dense.eval()
+
+
+def _merged_linear(layer: Any) -> torch.nn.Linear:
+    linear = _plain_linear(layer.get_base_layer())
+    weight = linear.weight.data.float()
+    for adapter in layer.active_adapters:
+        weight += layer.get_delta_weight(adapter).float()
+    linear.weight.data = weight.to(linear.weight.dtype)
+    return linear
+
+
+def _plain_linear(layer: torch.nn.Linear) -> torch.nn.Linear:
+    """A linear of the same values with dense weights."""
+    weight = layer.weight.data
+    if isinstance(layer, bnb.nn.Linear4bit):
+        weight = bnb.functional.dequantize_4bit(weight, layer.weight.quant_state).to(layer.compute_dtype)
+    plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+    if layer.bias is not None:
+        plain.bias = torch.nn.Parameter(layer.bias.data, requires_grad=False)
+    return plain
+
+
+def _replace(model: torch.nn.Module, name: str, module: torch.nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, module)
 
 
 def weights_place(source: ModelSource) -> str:
@@ -161,11 +215,22 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _cannot_load(source: ModelSource, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
+def _without_hub(source: ModelSource) -> bool:
+    """Whether only the local hub cache can be asked: where the hub has no address, asking takes most of a minute."""
+    if source.hub_id is None:
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return not getproxies()
+    return False
+
+
+def _cannot_load(source: ModelSource, what: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0].rstrip(" :")
     if source.hub_id:
         return (
-            f"{source.name}: the weights of {source.hub_id} are not in the local hub cache and cannot be fetched here; "
+            f"{source.name}: the {what} of {source.hub_id} are not in the local hub cache and cannot be fetched here; "
             f"with a network, run it once; without, give a folder or a .gguf file ({reason})"
         )
-    return f"{source.name}: the weights cannot be loaded: {reason}"
+    return f"{source.name}: the {what} cannot be loaded: {reason}"

@@ -30,11 +30,13 @@ def fit_prompt(
         (("descriptions", "examples"), barest, schema),
         (("descriptions", "examples", "columns"), barest, None),
     ]
+    absent = {"descriptions"} if not settings.descriptions else set()  # what was not asked for is not left out
+    absent |= {"examples"} if not settings.n_examples else set()
     for shrunk, step_settings, step_schema in steps:
         kept = step_schema or keep_pointed_columns(question, schema)
         prompt = render_prompt(question, kept, settings=step_settings, turns=turns, count_tokens=count_tokens)
         if prompt.n_tokens <= settings.max_tokens:
-            return prompt.model_copy(update={"shrunk": shrunk})
+            return prompt.model_copy(update={"shrunk": tuple(part for part in shrunk if part not in absent)})
     raise PromptTooLong(
         f"question {question.question_id} on {question.db_id}: {prompt.n_tokens} tokens without descriptions, examples "
         f"and unrelated columns; raise prompt.max_tokens (now {settings.max_tokens})"

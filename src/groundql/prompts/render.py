@@ -202,7 +202,9 @@ _PROBE_SCHEMA = Schema(
             columns=(
                 Column(name="id", type="INTEGER"),
                 Column(
-                    name="Due Date", type="TEXT", examples=("'2024-01-31'", "'2024-02-29'", "'2024-03-31'")
+                    name="Due Date",
+                    type="TEXT",
+                    examples=tuple(f"'2024-{day}'" for day in ("01-31", "02-29", "03-31", "04-30", "05-31")),
                 ),
                 Column(name="state", type="TEXT", description="O open, C closed", examples=("'O'",)),
                 Column(name="shop", type="INTEGER"),

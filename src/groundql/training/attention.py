@@ -13,7 +13,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from groundql.models.attention import shared_prefix_attention
+
 NAME = "groundql_packs"
+WITH_MATMUL = [True]
 QUESTIONS_AT_ONCE = 8  # of one group, of similar length: bounds the padding and the copies of the prefix
 
 
@@ -114,12 +117,17 @@ def packed_attention(
             n, width = block.index.shape
             q_own = q[:, block.index].transpose(0, 1)  # (n, heads, s, d)
             k_own, v_own = k[:, block.index].transpose(0, 1), v[:, block.index].transpose(0, 1)
-            keys = torch.cat([k_prefix.expand(n, -1, -1, -1), k_own], dim=2)  # (n, kv, P + s, d)
-            values = torch.cat([v_prefix.expand(n, -1, -1, -1), v_own], dim=2)
-            folded = q_own.reshape(n, n_kv, shared * width, -1)
-            sees = block.sees.repeat(shared, 1)[None, None]
-            out = scaled_dot_product_attention(folded, keys, values, attn_mask=sees, scale=scale)
-            out = out.reshape(n, n_heads, width, -1).transpose(1, 2)  # (n, s, heads, d)
+            if WITH_MATMUL[0]:
+                prefix_kv, hidden = (k_prefix, v_prefix), ~block.sees[None, None, :, group.n_prefix :]
+                factor = scale if scale is not None else query.shape[-1] ** -0.5
+                out = shared_prefix_attention(q_own, k_own, v_own, prefix_kv, hidden, factor)
+            else:
+                keys = torch.cat([k_prefix.expand(n, -1, -1, -1), k_own], dim=2)  # (n, kv, P + s, d)
+                values = torch.cat([v_prefix.expand(n, -1, -1, -1), v_own], dim=2)
+                folded = q_own.reshape(n, n_kv, shared * width, -1)
+                sees = block.sees.repeat(shared, 1)[None, None]
+                out = scaled_dot_product_attention(folded, keys, values, attn_mask=sees, scale=scale)
+                out = out.reshape(n, n_heads, width, -1).transpose(1, 2)  # (n, s, heads, d)
             pieces.append(out[block.valid])
     return torch.cat(pieces)[None]
 

@@ -67,14 +67,10 @@ def make_packs(examples: Sequence[Example], *, pack_tokens: int, group_size: int
     Raises:
         AskedWrongly: an example alone is longer than the budget.
     """
+    check_lengths(examples, pack_tokens)
     chance = random.Random(seed)
     by_prefix: dict[tuple[int, ...], list[Example]] = {}
     for example in examples:
-        if example.n_tokens > pack_tokens:
-            raise AskedWrongly(
-                f"question {example.question_id} on {example.db_id} has {example.n_tokens} tokens; raise "
-                f"training.pack_tokens (now {pack_tokens}) or lower prompt.max_tokens"
-            )
         by_prefix.setdefault(example.prefix, []).append(example)
     groups = []
     for same in by_prefix.values():
@@ -93,6 +89,20 @@ def make_packs(examples: Sequence[Example], *, pack_tokens: int, group_size: int
         pack.add_group(group)
     chance.shuffle(packs)
     return packs
+
+
+def check_lengths(examples: Sequence[Example], pack_tokens: int) -> None:
+    """Every example fits a pack of its own.
+
+    Raises:
+        AskedWrongly: names the first one that does not.
+    """
+    for example in examples:
+        if example.n_tokens > pack_tokens:
+            raise AskedWrongly(
+                f"question {example.question_id} on {example.db_id} has {example.n_tokens} tokens; raise "
+                f"training.pack_tokens (now {pack_tokens}) or lower prompt.max_tokens"
+            )
 
 
 def _split_group(examples: list[Example], pack_tokens: int, group_size: int) -> list[list[Example]]:

@@ -12,6 +12,7 @@ runs/NAME/
 
 import importlib.metadata
 import json
+import math
 import platform
 import shutil
 from pathlib import Path
@@ -59,7 +60,6 @@ def start_run(run_dir: Path, config: Config, info: RunInfo, *, resume: bool) -> 
     Raises:
         AskedWrongly: a new run in a folder that holds one, or a resumed run whose settings or data changed.
     """
-    settings_path = run_dir / "settings.json"
     if resume:
         before = read_run(run_dir)
         if before.config_fingerprint != info.config_fingerprint:
@@ -72,12 +72,22 @@ def start_run(run_dir: Path, config: Config, info: RunInfo, *, resume: bool) -> 
         ):
             raise AskedWrongly(f"{run_dir} was started with other data or another prompt; start a new run")
         return
-    if settings_path.exists():
+    check_free(run_dir)
+    write_run(run_dir, info)
+    settings = config.model_dump_json(indent=2, by_alias=True) + "\n"
+    write_text(run_dir / "settings.json", settings)  # last: it claims the folder
+
+
+def check_free(run_dir: Path) -> None:
+    """No run was started in `run_dir`.
+
+    Raises:
+        AskedWrongly: one was; says how to go on with it.
+    """
+    if (run_dir / "settings.json").exists():
         raise AskedWrongly(
             f"{run_dir} already holds a run; `groundql train --resume {run_dir}` goes on with it"
         )
-    write_text(settings_path, config.model_dump_json(indent=2, by_alias=True) + "\n")
-    write_run(run_dir, info)
 
 
 def read_run(run_dir: Path) -> RunInfo:
@@ -104,9 +114,10 @@ def write_run(run_dir: Path, info: RunInfo) -> None:
 
 
 def append_log(run_dir: Path, entry: dict[str, Any]) -> None:
-    """Add one line to log.jsonl."""
+    """Add one line to log.jsonl; a number that is not finite becomes null, which JSON has."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
     with (run_dir / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+        file.write(json.dumps(finite) + "\n")
 
 
 def cut_log(run_dir: Path, last_step: int) -> None:
@@ -120,10 +131,20 @@ def cut_log(run_dir: Path, last_step: int) -> None:
 
 def last_checkpoint(run_dir: Path) -> Path | None:
     """The newest whole checkpoint: one whose trainer_state.json, written last, is there."""
-    found = [
-        p for p in (run_dir / "checkpoints").glob("checkpoint-*") if (p / "trainer_state.json").is_file()
-    ]
+    found = [p for p in (run_dir / "checkpoints").glob("checkpoint-*") if _is_whole(p)]
     return max(found, key=lambda p: int(p.name.split("-")[1]), default=None)
+
+
+def _is_whole(checkpoint_dir: Path) -> bool:
+    """Whether the file that is written last is there, and to its end."""
+    path = checkpoint_dir / "trainer_state.json"
+    return path.is_file() and read_text(path).rstrip().endswith("}")
+
+
+def n_dropped_steps(run_dir: Path) -> int:
+    """Steps of this run, sittings before a kill too, whose gradient was not finite."""
+    path = run_dir / "log.jsonl"
+    return read_text(path).count('"dropped":') if path.exists() else 0
 
 
 def finish_run(run_dir: Path, saved_dir: Path) -> None:

@@ -25,7 +25,7 @@ from groundql.training.packs import (
     label_loss,
     make_packs,
 )
-from groundql.training.run_folder import append_log, cut_log, last_checkpoint
+from groundql.training.run_folder import append_log, cut_log, last_checkpoint, n_dropped_steps
 
 MAX_DROPPED_IN_A_ROW = 5  # non-finite steps before the run stops
 
@@ -58,8 +58,8 @@ class _Rows(Dataset[Any]):
         return self.rows[index]
 
 
-def add_lora(model: Any, settings: LoraSettings) -> Any:
-    """`model` with fresh LoRA weights in fp32 on the target linears; everything else frozen.
+def add_lora(model: Any, settings: LoraSettings, *, seed: int) -> Any:
+    """`model` with fresh LoRA weights in fp32 on the target linears, drawn from `seed`; everything else frozen.
 
     Raises:
         SettingError: a target that the model does not have.
@@ -81,6 +81,7 @@ def add_lora(model: Any, settings: LoraSettings) -> Any:
         raise SettingError(
             f"lora.targets: this model has no {', '.join(missing)}; it has {', '.join(sorted(linears))}"
         )
+    set_seed(seed)
     return get_peft_model(model, config)
 
 
@@ -120,10 +121,11 @@ class SqlTrainer(Trainer):
 class _Watch(TrainerCallback):
     """Writes the log, reports progress, and keeps non-finite gradients from the weights."""
 
-    def __init__(self, run_dir: Path, on_step: OnStep | None) -> None:
+    def __init__(self, run_dir: Path, on_step: OnStep | None, save_steps: int | None) -> None:
         self.run_dir, self.on_step = run_dir, on_step
         self.writer = _curves(run_dir / "tensorboard")
-        self.n_dropped = self.n_in_a_row = 0
+        self.save_steps = save_steps
+        self.n_in_a_row = 0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -133,7 +135,6 @@ class _Watch(TrainerCallback):
             return
         for parameter in model.parameters():
             parameter.grad = None  # AdamW passes over parameters without a gradient: the step changes nothing
-        self.n_dropped += 1
         self.n_in_a_row += 1
         append_log(self.run_dir, {"step": state.global_step + 1, "dropped": "the gradient is not finite"})
         if self.n_in_a_row >= MAX_DROPPED_IN_A_ROW:
@@ -157,6 +158,9 @@ class _Watch(TrainerCallback):
             self.on_step(state.global_step, state.max_steps, facts["loss"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        ends_epoch = float(state.epoch).is_integer()  # there it is saved anyway, once it is evaluated
+        if self.save_steps and state.global_step % self.save_steps == 0 and not ends_epoch:
+            control.should_save = True
         if self.on_step:
             self.on_step(state.global_step, state.max_steps, None)
 
@@ -191,7 +195,7 @@ def train_adapter(
     settings = config.training
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
     arguments = _arguments(config, run_dir, model, has_dev=bool(dev_rows) or score_dev is not None)
-    watch = _Watch(run_dir, on_step)
+    watch = _Watch(run_dir, on_step, settings.save_steps)
     set_seed(settings.seed)
     trainer = SqlTrainer(
         model=model,
@@ -222,7 +226,7 @@ def train_adapter(
     best = trainer.state.best_model_checkpoint
     return TrainingResult(
         n_steps=trainer.state.global_step,
-        n_dropped_steps=watch.n_dropped,
+        n_dropped_steps=n_dropped_steps(run_dir),
         best_step=int(best.rsplit("-", 1)[1]) if best else trainer.state.global_step,
         trained_tokens=round(sum(_n_tokens(row) for row in rows) * settings.epochs),
         elapsed_s=time.monotonic() - started,
@@ -272,7 +276,6 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
             "metric_for_best_model": f"eval_{settings.select_by}",
             "greater_is_better": settings.select_by != "loss",
         }
-    by_steps = settings.save_steps is not None
     return TrainingArguments(
         output_dir=str(run_dir / "checkpoints"),
         num_train_epochs=settings.epochs,
@@ -285,10 +288,8 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         logging_steps=settings.logging_steps,
-        save_strategy="steps" if by_steps else "epoch",
-        save_steps=settings.save_steps or 500,
-        eval_strategy=("steps" if by_steps else "epoch") if has_dev else "no",
-        eval_steps=settings.save_steps,
+        save_strategy="epoch",  # and every `save_steps`: see _Watch
+        eval_strategy="epoch" if has_dev else "no",
         save_total_limit=3,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16 and on_cuda,

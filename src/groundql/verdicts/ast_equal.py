@@ -1,14 +1,17 @@
 """Whether two queries are certified equal without running them. No certificate says nothing about inequality."""
 
+import functools
 from collections import Counter
+from dataclasses import replace
 
 from sqlglot import exp
 from sqlglot.optimizer.merge_subqueries import merge_subqueries
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
-from groundql.verdicts.canonical import Rules, Uncertain, canonical_key
+from groundql.verdicts.canonical import canonical_key
 from groundql.verdicts.facts import Facts
+from groundql.verdicts.forms import NeedsUnmerged, Rules, Uncertain
 from groundql.verdicts.parsing import parse_query
 
 MAX_NODES = 1500  # larger trees are not rewritten: it would take longer than running them
@@ -25,7 +28,11 @@ def canonical(sql: str, facts: Facts, *, relaxed: bool = False) -> str | None:
     if tree is None or facts.has_collations or sum(1 for _ in tree.walk()) > MAX_NODES:
         return None
     try:
-        return canonical_key(_qualified(tree.copy(), facts), Rules(facts=facts, relaxed=relaxed))
+        plain = _qualified(sql, facts)
+        try:
+            return canonical_key(*_merged(plain, Rules(facts=facts, relaxed=relaxed)))
+        except NeedsUnmerged:
+            return canonical_key(_named_apart(plain.copy()), Rules(facts=facts))
     except Uncertain:
         return None
     except Exception:  # sqlglot's rewriting raises many kinds of error on trees that it does not know
@@ -66,8 +73,12 @@ def _marks(tree: exp.Expr) -> Counter[tuple[str, str]]:
     return marks
 
 
-def _qualified(tree: exp.Expr, facts: Facts) -> exp.Expr:
-    """`tree` with every column under its source, stars written out, and each source under an alias of its own."""
+@functools.lru_cache(1024)
+def _qualified(sql: str, facts: Facts) -> exp.Expr:
+    """The tree of `sql` with every column under its source and stars written out. Do not change it."""
+    parsed = parse_query(sql)
+    assert parsed is not None
+    tree = parsed.copy()
     _texts_for_quoted(tree, facts)
     for identifier in tree.find_all(exp.Identifier):
         identifier.set("this", identifier.name.lower())
@@ -75,10 +86,17 @@ def _qualified(tree: exp.Expr, facts: Facts) -> exp.Expr:
         if table.args.get("db") or table.args.get("catalog"):
             raise Uncertain("a schema's name before a table")
     _refuse_shadowing(tree, facts)
-    tree = qualify(tree, schema=facts.schema, dialect="sqlite", quote_identifiers=False, identify=False)
-    tree = merge_subqueries(tree)
-    _name_apart(tree)
-    return tree
+    return qualify(tree, schema=facts.schema, dialect="sqlite", quote_identifiers=False, identify=False)
+
+
+def _merged(plain: exp.Expr, rules: Rules) -> tuple[exp.Expr, Rules]:
+    """A copy with derived tables merged into the queries around them, unless an inner order would be lost."""
+    if any(select.args.get("order") for select in plain.find_all(exp.Select) if select is not plain):
+        return _named_apart(plain.copy()), rules
+    n_before = sum(1 for _ in plain.find_all(exp.Select))
+    tree = merge_subqueries(plain.copy())
+    is_merged = sum(1 for _ in tree.find_all(exp.Select)) < n_before
+    return _named_apart(tree), replace(rules, is_merged=is_merged)
 
 
 def _texts_for_quoted(tree: exp.Expr, facts: Facts) -> None:
@@ -112,8 +130,8 @@ def _refuse_shadowing(tree: exp.Expr, facts: Facts) -> None:
                 raise Uncertain("an output name shadows a column")
 
 
-def _name_apart(tree: exp.Expr) -> None:
-    """Give every source in the tree an alias that no other has."""
+def _named_apart(tree: exp.Expr) -> exp.Expr:
+    """The tree, each source in it under an alias that no other has."""
     scopes = traverse_scope(tree)
     by_node = {id(scope.expression): scope for scope in scopes}
     new_names: dict[tuple[int, str], str] = {}
@@ -128,6 +146,7 @@ def _name_apart(tree: exp.Expr) -> None:
             renamed.append((column, owner))
     for column, name in renamed:
         column.set("table", exp.to_identifier(name))
+    return tree
 
 
 def _owner(column: exp.Column, by_node: dict[int, Scope], new_names: dict[tuple[int, str], str]) -> str:

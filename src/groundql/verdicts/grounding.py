@@ -135,11 +135,11 @@ class _Found:
 
 def find_invented(sql: str, tree: exp.Expr, schema: Schema, refusal: str | None) -> Findings:
     """Every name in the parsed query that stands for nothing; `refusal` is the engine's error, None where it prepares."""
-    names = [*tree.find_all(exp.Table), *tree.find_all(exp.Column)]
-    called = list(called_functions(sql))
-    n_references = len(names) + len(called)
     if refusal is None:
+        n_references = sum(1 for _ in tree.find_all(exp.Table, exp.Column, exp.Func))
         return Findings(n_references=n_references)
+    called = list(called_functions(sql))
+    n_references = sum(1 for _ in tree.find_all(exp.Table, exp.Column)) + len(called)
     found = _Found()
     known = {table.name.lower(): frozenset(c.name.lower() for c in table.columns) for table in schema.tables}
     try:

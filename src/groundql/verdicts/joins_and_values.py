@@ -11,6 +11,8 @@ from groundql.records import Schema, Table
 
 Place = tuple[str, str]  # table and column, lower case
 
+_last: list[tuple[exp.Expr, list[Scope]]] = []  # the tree looked at last
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -56,6 +58,8 @@ def foreign_values(
 
 def keyless_joins(tree: exp.Expr, schema: Schema) -> list[str]:
     """Equalities between columns of two tables that no chain of foreign keys links, and that differ in name or type."""
+    if sum(1 for _ in tree.find_all(exp.Table)) < 2:
+        return []
     groups = _key_groups(schema)
     types = {(t.name.lower(), c.name.lower()): c.type.lower() for t in schema.tables for c in t.columns}
     found: dict[str, None] = {}
@@ -74,10 +78,15 @@ def keyless_joins(tree: exp.Expr, schema: Schema) -> list[str]:
 
 
 def _scopes(tree: exp.Expr) -> list[Scope]:
+    """The scopes of a tree, kept for the second question about the same tree."""
+    if _last and _last[0][0] is tree:
+        return _last[0][1]
     try:
-        return traverse_scope(tree)
+        scopes = traverse_scope(tree)
     except Exception:  # sqlglot's scopes raise on odd trees: then nothing is known
-        return []
+        scopes = []
+    _last[:] = [(tree, scopes)]
+    return scopes
 
 
 def _pairs(node: exp.Expr) -> Iterator[tuple[exp.Column, exp.Literal]]:

@@ -14,8 +14,10 @@ from groundql.databases.files import has_rows, sqlite_file
 from groundql.databases.guard import open_guarded, run_guarded
 from groundql.databases.schema import read_schema
 from groundql.records import Completion, DatabaseFiles, Outcome, Question, Schema, Verdict
+from groundql.verdicts.ast_equal import canonical
+from groundql.verdicts.facts import Facts, read_facts
 from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
-from groundql.verdicts.measures import name_measures, row_measures
+from groundql.verdicts.measures import name_measures, row_measures, tree_measures
 
 Key = tuple[Path, str]
 LOOKUP_S = 2.0  # for one question of our own to the database
@@ -50,9 +52,12 @@ def judge_all(
     deadline_s: float = 30.0,
     max_rows: int = 100_000,
     n_workers: int = 2,
+    ladder_only: bool = False,
     on_verdict: Callable[[Verdict], None] | None = None,
 ) -> list[Verdict]:
     """One verdict a case, in the order of `cases`; `on_verdict` is told of each as soon as it stands.
+
+    `ladder_only` leaves out what stands beside the ladder, which takes most of the time.
 
     Cases of one database are taken together. Equal queries on one database run once, golds among them.
     """
@@ -66,7 +71,7 @@ def judge_all(
     with Executor(n_workers) as executor:
         for position, outcomes in _decided(opened, executor, deadline_s, max_rows):
             ready = opened[position]
-            verdict = _verdict(ready, outcomes, databases[ready.case.question.db_id])
+            verdict = _verdict(ready, outcomes, databases[ready.case.question.db_id], ladder_only=ladder_only)
             verdicts[order[position]] = verdict
             if on_verdict:
                 on_verdict(verdict)
@@ -80,6 +85,16 @@ class _Database:
     schema: Schema
     twin: Twin
     path: Path | None
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What equivalence rules may rely on here."""
+        return read_facts(self.twin)
+
+    @functools.cache  # noqa: B019  lives as long as the run
+    def form(self, sql: str, is_relaxed: bool) -> str | None:
+        """The canonical form of a query on this database."""
+        return canonical(sql, self.facts, relaxed=is_relaxed)
 
     @functools.cached_property
     def connection(self) -> apsw.Connection:
@@ -145,7 +160,9 @@ def _decided(
                         del outcomes[done]
 
 
-def _verdict(opened: _Open, outcomes: dict[Key, Outcome], database: _Database) -> Verdict:
+def _verdict(
+    opened: _Open, outcomes: dict[Key, Outcome], database: _Database, *, ladder_only: bool
+) -> Verdict:
     case = opened.case
     gold = outcomes[opened.gold] if opened.gold else None
     official = outcomes[opened.official] if opened.official else None
@@ -163,7 +180,10 @@ def _verdict(opened: _Open, outcomes: dict[Key, Outcome], database: _Database) -
         rows=case.files.rows if database.path else "none",
         gold_fault=gold_fault_of(case.question, gold, database.twin.prepare(gold_sql) if gold_sql else None),
     )
+    if ladder_only:
+        return verdict
     holds = database.holds if database.path else None
     beside = name_measures(case.question, verdict, database.schema, database.twin, holds)
+    beside |= tree_measures(verdict, database.form)
     beside |= row_measures(case.question, verdict, gold, predicted, official)
     return verdict.model_copy(update=beside)

@@ -5,6 +5,7 @@ from typing import Any
 
 from groundql.databases.binding import Twin
 from groundql.records import Outcome, Question, Schema, Verdict
+from groundql.verdicts.ast_equal import similarity
 from groundql.verdicts.efficiency import step_ratio
 from groundql.verdicts.grounding import find_invented, link_scores
 from groundql.verdicts.joins_and_values import foreign_values, keyless_joins
@@ -13,6 +14,7 @@ from groundql.verdicts.relaxed import holds_gold
 from groundql.verdicts.soft_f1 import soft_f1, soft_f1_unordered
 
 Holds = Callable[[str], bool | None]
+LEAST_SIMILARITY = 0.7
 
 
 def name_measures(
@@ -46,6 +48,26 @@ def name_measures(
         scores = link_scores(twin.read_columns(question.gold_sql), twin.read_columns(sql))
         found |= dict(zip(("link_precision", "link_recall", "link_f1"), scores, strict=True))
     return found
+
+
+def tree_measures(verdict: Verdict, form: Callable[[str, bool], str | None]) -> dict[str, Any]:
+    """Certificate, relaxed certificate and similarity; nothing where there is no gold or the answer does not parse.
+
+    `form` gives the canonical form of a query, relaxed or not. Where both ran and gave other rows, and the trees are
+    far apart, forms are not asked for: they cannot agree, and making them costs more than all the rest.
+    """
+    sql, gold_sql = verdict.predicted_sql, verdict.gold_sql
+    alike = similarity(sql, gold_sql) if sql and gold_sql and verdict.parsed and sql != gold_sql else 1.0
+    if not sql or not gold_sql or not verdict.parsed or alike is None:
+        return {}
+    certified = relaxed = False
+    if verdict.grounded and (verdict.ex_bird is not False or alike >= LEAST_SIMILARITY):
+        certified = relaxed = sql == gold_sql
+        for is_relaxed in (False, True):
+            key = None if relaxed else form(gold_sql, is_relaxed)
+            if key is not None and key == form(sql, is_relaxed):
+                certified, relaxed = certified or not is_relaxed, True
+    return {"ast_equal": certified, "ast_relaxed": relaxed, "ast_similarity": 1.0 if certified else alike}
 
 
 def row_measures(
