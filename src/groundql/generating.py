@@ -48,7 +48,13 @@ def load_writer(
         AskedWrongly: the adapter was trained with a prompt that this version does not render.
     """
     from groundql.models.chat import turns_of
-    from groundql.models.load import LoadedModel, best_device, load_adapter, load_base, load_tokenizer, merge_dense
+    from groundql.models.load import (
+        LoadedModel,
+        best_device,
+        load_adapter,
+        load_base,
+        load_tokenizer,
+    )
     from groundql.training.run_folder import read_run, read_settings
 
     device = best_device()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from groundql.prompts.extract import extract_sql
 from groundql.records import Completion, DataSet, Verdict
-from groundql.verdicts.judge import Case, judge_all
+from groundql.verdicts.judge import Case, Judging, judge_all
 from groundql.verdicts.predictions import Predictions, match_completions, read_predictions
 
 
@@ -17,39 +17,30 @@ def load_predictions(path: Path, data: DataSet) -> Predictions:
 def judge_completions(
     data: DataSet,
     completions: Sequence[Completion],
+    settings: Judging | None = None,
     *,
     is_verbatim: bool = False,
-    deadline_s: float = 30.0,
-    max_rows: int = 100_000,
-    n_workers: int = 2,
-    ladder_only: bool = False,
+    known: Sequence[Verdict] = (),
     on_verdict: Callable[[Verdict], None] | None = None,
 ) -> list[Verdict]:
     """One verdict per question of `data`, in its order; the first of doubled completions counts, extra ones do not.
 
     `is_verbatim`: each `text` is what the official script would run, and `ex_bird` runs it so; else that is the
-    extracted SQL, or the text where nothing was extracted. `deadline_s` and `max_rows` hold for each query.
+    extracted SQL, or the text where nothing was extracted. `known` verdicts, of a run that was cut short, are taken
+    as they are; `on_verdict` is told of the others.
     """
     by_id = match_completions(data, list(completions)).by_id
+    verdicts = {verdict.question_id: verdict for verdict in known}
     cases = []
     for question in data.questions:
+        if question.question_id in verdicts:
+            continue
         completion = by_id.get(question.question_id)
         official = None
         if completion is not None:
             official = completion.text if is_verbatim else completion.sql or completion.text
-        cases.append(
-            Case(
-                question=question,
-                completion=completion,
-                files=data.databases[question.db_id],
-                official_sql=official,
-            )
-        )
-    return judge_all(
-        cases,
-        deadline_s=deadline_s,
-        max_rows=max_rows,
-        n_workers=n_workers,
-        ladder_only=ladder_only,
-        on_verdict=on_verdict,
-    )
+        files = data.databases[question.db_id]
+        cases.append(Case(question=question, completion=completion, files=files, official_sql=official))
+    for verdict in judge_all(cases, settings or Judging(), on_verdict):
+        verdicts[verdict.question_id] = verdict
+    return [verdicts[question.question_id] for question in data.questions]

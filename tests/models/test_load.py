@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from groundql.config import ModelSettings
 from groundql.errors import ModelMissing
@@ -69,7 +70,7 @@ def test_a_tokenizer_without_a_padding_token_gets_its_end_token(weights_dir, tmp
         ("model.safetensors", b"\x00\x10\x00\x00\x00\x00\x00\x00{}", "weights"),  # cut short
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "weights"),  # a pointer, not the file
         ("config.json", b'{"model_type": ', "tokenizer"),
-        ("config.json", b'{"model_type": "no-such-type"}', "tokenizer"),
+        ("config.json", b'{"model_type": "no-such-type"}', "weights"),
         ("tokenizer.json", b'{"model": ', "tokenizer"),
         ("tokenizer.json", b"{}", "tokenizer"),
     ],
@@ -82,6 +83,20 @@ def test_a_broken_file_is_named_as_weights_or_tokenizer(copy_of, file, content, 
         load_base(source, settings(quantization="none"), device=CPU)
     assert str(raised.value).startswith(f"{copy_of}: the {what} cannot be loaded: ")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [(None, "1 of them are not there, such as model.norm.weight"), (torch.ones(3), "the weights cannot be loaded")],
+)
+def test_weights_that_lack_a_tensor_are_refused_and_not_filled_up_with_random_numbers(copy_of, weight, message):
+    tensors = load_file(copy_of / "model.safetensors")
+    del tensors["model.norm.weight"]
+    if weight is not None:
+        tensors["model.norm.weight"] = weight
+    save_file(tensors, copy_of / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelMissing, match=message):
+        load_base(find_base(str(copy_of)), settings(quantization="none"), device=CPU)
 
 
 def test_a_folder_without_a_tokenizer_says_so(copy_of):

@@ -52,7 +52,6 @@ def test_a_home_folder_is_expanded(weights_dir, monkeypatch):
         ("xyz", "xyz is no folder, .gguf file, hub id or catalog name (SmolLM2-135M-Instruct, "),
         ("missing.gguf", "missing.gguf is not there"),
         ("a/b/c", "a/b/c is no folder, .gguf file, hub id or catalog name"),
-        ("", "is no folder"),
     ],
 )
 def test_a_name_that_is_nothing_is_refused_with_the_nearest(name, message, tmp_path, monkeypatch):

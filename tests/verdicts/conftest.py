@@ -8,6 +8,7 @@ import pytest
 from groundql.pipeline import judge_completions
 from groundql.prompts.extract import extract_sql
 from groundql.records import Completion, DatabaseFiles, DataSet, Question, Verdict
+from groundql.verdicts.judge import Judging
 
 BOOKSHOP = DatabaseFiles(
     db_id="bookshop",
@@ -41,7 +42,7 @@ def judged() -> Callable[..., Verdict]:
     """The verdict on one answer to the one question."""
 
     def judge(text: str, gold: str | None = GOLD, **settings) -> Verdict:
-        (verdict,) = judge_completions(data_of([gold]), [completion(text)], n_workers=1, **settings)
+        (verdict,) = judge_completions(data_of([gold]), [completion(text)], Judging(n_workers=1, **settings))
         return verdict
 
     return judge

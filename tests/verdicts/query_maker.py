@@ -7,6 +7,7 @@ from typing import Any
 import apsw
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 DDL = """
 CREATE TABLE book (book_id INTEGER PRIMARY KEY, title TEXT NOT NULL, author_id INT, price REAL, stock INTEGER);
@@ -19,7 +20,12 @@ COLUMNS = {
     "sale": ("code", "book_id", "qty"),
 }
 TEXTS = ("name", "title", "country", "code")
-KEYS = {("book", "author"): "author_id", ("author", "book"): "author_id", ("book", "sale"): "book_id", ("sale", "book"): "book_id"}
+KEYS = {
+    ("book", "author"): "author_id",
+    ("author", "book"): "author_id",
+    ("book", "sale"): "book_id",
+    ("sale", "book"): "book_id",
+}
 
 
 def fill(seed: int) -> apsw.Connection:
@@ -32,13 +38,23 @@ def fill(seed: int) -> apsw.Connection:
         return None if rng.random() < 0.2 else value
 
     for n in range(1, rng.randint(2, 7)):
-        values = (n, rng.choice("abA"), maybe(rng.randint(1, 3)), maybe(rng.choice((0.0, 1.0, 2.0, 2.5))), maybe(rng.randint(0, 2)))
+        values = (
+            n,
+            rng.choice("abA"),
+            maybe(rng.randint(1, 3)),
+            maybe(rng.choice((0.0, 1.0, 2.0, 2.5))),
+            maybe(rng.randint(0, 2)),
+        )
         connection.execute("INSERT INTO book VALUES (?, ?, ?, ?, ?)", values)
     for n in range(1, rng.randint(2, 5)):
-        connection.execute("INSERT INTO author VALUES (?, ?, ?)", (n, maybe(rng.choice("abA")), maybe(rng.choice("xy"))))
+        connection.execute(
+            "INSERT INTO author VALUES (?, ?, ?)", (n, maybe(rng.choice("abA")), maybe(rng.choice("xy")))
+        )
     for n in range(rng.randint(0, 5)):
         code = None if rng.random() < 0.3 else f"c{n}"
-        connection.execute("INSERT INTO sale VALUES (?, ?, ?)", (code, maybe(rng.randint(1, 4)), maybe(rng.randint(0, 2))))
+        connection.execute(
+            "INSERT INTO sale VALUES (?, ?, ?)", (code, maybe(rng.randint(1, 4)), maybe(rng.randint(0, 2)))
+        )
     return connection
 
 
@@ -65,8 +81,14 @@ class Maker:
             inner = f"SELECT DISTINCT stock AS {names[0]}, price AS {names[1]} FROM book"
             if self.chance(0.4):
                 inner = f"SELECT stock AS {names[0]}, {self.pick('MAX', 'MIN')}(price) AS {names[1]} FROM book GROUP BY stock"
-            outer = f"SELECT {self.pick('w.a', 'w.b', 'w.a, w.b')} FROM {{}} w WHERE w.{self.pick('a', 'b')} > 0"
-            return f"WITH c AS ({inner}) " + outer.format("c") if self.chance(0.5) else outer.format(f"({inner})")
+            outer = (
+                f"SELECT {self.pick('w.a', 'w.b', 'w.a, w.b')} FROM {{}} w WHERE w.{self.pick('a', 'b')} > 0"
+            )
+            return (
+                f"WITH c AS ({inner}) " + outer.format("c")
+                if self.chance(0.5)
+                else outer.format(f"({inner})")
+            )
         if shape < 0.34:
             return f"SELECT title FROM ({self.plain('book', '*')}) WHERE {self.condition([('', 'book')])}"
         return self.select()
@@ -107,7 +129,11 @@ class Maker:
         if self.chance(0.35):
             key = self.column(sources)
             also = f", {self.column(sources)}" if self.chance(0.3) else ""
-            outputs = self.pick(key, self.column(sources)) + f", {self.aggregate(sources)}" if width is None else key
+            outputs = (
+                self.pick(key, self.column(sources)) + f", {self.aggregate(sources)}"
+                if width is None
+                else key
+            )
             having = f" HAVING {self.aggregate(sources)} > {self.pick('0', '1')}" if self.chance(0.3) else ""
             return f"SELECT {outputs} FROM {text}{where} GROUP BY {key}{also}{having}{self.tail(sources, group=key)}"
         if self.chance(0.2):
@@ -140,7 +166,7 @@ class Maker:
             f"{column} = {other}",
             f"NOT {column} = {other}",
             f"CAST({column} AS {self.pick('REAL', 'FLOAT', 'INTEGER', 'INT', 'TEXT')})",
-            f"(SELECT MAX(price) FROM book)",
+            "(SELECT MAX(price) FROM book)",
             f"COALESCE({column}, {other})",
         )
 
@@ -195,7 +221,19 @@ class Maker:
 
 
 def rewritten(sql: str, rng: random.Random) -> str:
-    """`sql` with one small edit: some keep the meaning, some change it, and nobody says which."""
+    """`sql` with one small edit: some keep the meaning, some change it, and nobody says which.
+
+    An edit whose text does not parse again leaves `sql` as it is.
+    """
+    try:
+        edited = _edited(sql, rng)
+        sqlglot.parse_one(edited, read="sqlite")
+    except SqlglotError:
+        return sql
+    return edited
+
+
+def _edited(sql: str, rng: random.Random) -> str:
     tree = sqlglot.parse_one(sql, read="sqlite")
     nodes = list(tree.walk())
     rng.shuffle(nodes)
@@ -238,7 +276,13 @@ def _parsed(template: str) -> Callable[[exp.Expr, random.Random], exp.Expr]:
 
 def _literal(node: exp.Expr, rng: random.Random) -> exp.Expr:
     text = node.name
-    return rng.choice([exp.Literal.string(text), exp.Literal.string(text.upper()), exp.Literal(this=text, is_string=node.args["is_string"])])
+    return rng.choice(
+        [
+            exp.Literal.string(text),
+            exp.Literal.string(text.upper()),
+            exp.Literal(this=text, is_string=node.args["is_string"]),
+        ]
+    )
 
 
 def _shuffled(node: exp.Expr, rng: random.Random) -> exp.Expr:
@@ -290,8 +334,18 @@ EDITS: list[tuple[Any, Callable[[exp.Expr, random.Random], exp.Expr | None]]] = 
     (exp.EQ, _parsed("({} OR 1 = 0)")),
     (exp.EQ, lambda node, rng: exp.In(this=node.this, expressions=[node.expression])),
     (exp.In, lambda node, rng: _shuffled(node, rng) if node.expressions else None),
-    (exp.In, lambda node, rng: exp.EQ(this=node.this, expression=node.expressions[0]) if node.expressions else None),
-    (exp.Between, lambda node, rng: exp.Paren(this=(node.this >= node.args["low"]).and_(node.this <= node.args["high"]))),
+    (
+        exp.In,
+        lambda node, rng: (
+            exp.EQ(this=node.this, expression=node.expressions[0]) if node.expressions else None
+        ),
+    ),
+    (
+        exp.Between,
+        lambda node, rng: exp.Paren(
+            this=(node.this >= node.args["low"]).and_(node.this <= node.args["high"])
+        ),
+    ),
     (exp.Literal, _literal),
     (exp.Select, _set("distinct", None, exp.Distinct)),
     (exp.Select, _shuffled),
@@ -307,7 +361,14 @@ EDITS: list[tuple[Any, Callable[[exp.Expr, random.Random], exp.Expr | None]]] = 
     (exp.Count, lambda node, rng: exp.Count(this=exp.Star())),
     (exp.Count, lambda node, rng: exp.Count(this=exp.Literal.number(1))),
     ((exp.Min, exp.Max), lambda node, rng: type(node)(this=exp.Distinct(expressions=[node.this]))),
-    (exp.Exists, lambda node, rng: exp.Exists(this=node.this.copy().select("1", append=False)) if isinstance(node.this, exp.Select) else None),
+    (
+        exp.Exists,
+        lambda node, rng: (
+            exp.Exists(this=node.this.copy().select("1", append=False))
+            if isinstance(node.this, exp.Select)
+            else None
+        ),
+    ),
     (exp.Column, lambda node, rng: exp.column("book_id", table=node.table)),
     (exp.Union, _set("distinct", True, False)),
 ]

@@ -15,7 +15,9 @@ ALL_RUNGS = ("extracted", "sqlglot_accepts", "parsed", "read_only", "grounded", 
 def test_six_endless_predictions_before_ten_right_ones_leave_ten_right():
     answers = [ENDLESS.format(n) for n in range(6)] + [GOLD] * 10
     verdicts = judge_completions(
-        data_of([GOLD] * 16), [completion(sql, str(n)) for n, sql in enumerate(answers)], deadline_s=0.3
+        data_of([GOLD] * 16),
+        [completion(sql, str(n)) for n, sql in enumerate(answers)],
+        judge.Judging(deadline_s=0.3),
     )
     assert [verdict.ex_strict for verdict in verdicts] == [False] * 6 + [True] * 10
 

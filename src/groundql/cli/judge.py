@@ -1,16 +1,17 @@
 """`groundql judge`: predictions in, a verdict for every question out."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from groundql.cli import app
 from groundql.cli.progress import progress, say
 from groundql.errors import SettingError
-from groundql.records import write_jsonl, write_text
+from groundql.records import DataSet, Verdict, write_jsonl, write_text
 
 N_IDS_SHOWN = 8
 
@@ -26,54 +27,73 @@ def judge(
     data: Annotated[
         str, typer.Option(metavar="DATA", help="pocket, bird:DIR#dev, spider:DIR#dev, jsonl:FILE ...")
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for verdicts.jsonl and tally.json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for verdicts.jsonl and tally.json; a killed run resumes there."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tally as one JSON object.")] = False,
     deadline_s: Annotated[float, typer.Option(help="Seconds that each query may take.")] = 30.0,
     max_rows: Annotated[int, typer.Option(help="Rows beyond which a result is too large.")] = 100_000,
     workers: Annotated[int, typer.Option(help="Processes that run queries.")] = 2,
+    timings: Annotated[
+        int, typer.Option(help="Rounds that time right predictions for VES; papers use 100.")
+    ] = 10,
+    instances: Annotated[int, typer.Option(help="Changed copies of each database that `robust` asks.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the changed copies.")] = 7,
+    ladder_only: Annotated[bool, typer.Option("--ladder-only", help="Only the rungs: fastest.")] = False,
 ) -> None:
     """Judge predicted SQL: extracted, parsed, read-only, grounded, ran, and equal to the gold's rows."""
     from groundql.pipeline import judge_completions, load_predictions
     from groundql.questions.load import load_data
     from groundql.reports.tally import rung_table, tally
+    from groundql.verdicts.judge import Judging
     from groundql.verdicts.predictions import match_completions
+    from groundql.verdicts.resume import Partial, run_fingerprint
 
-    if deadline_s <= 0 or max_rows < 1 or workers < 1:
-        raise SettingError("--deadline-s, --max-rows and --workers must be above 0")
+    if deadline_s <= 0 or max_rows < 1 or workers < 1 or timings < 0 or instances < 0:
+        raise SettingError(
+            "--deadline-s, --max-rows and --workers must be above 0, --timings and --instances not below"
+        )
+    settings = Judging(
+        deadline_s=deadline_s,
+        max_rows=max_rows,
+        n_workers=workers,
+        ladder_only=ladder_only,
+        n_timings=0 if ladder_only else timings,
+        n_instances=0 if ladder_only else instances,
+        seed=seed,
+    )
     questions = load_data(data)
     given = load_predictions(predictions, questions)
     matched = match_completions(questions, given.completions)
-    n = len(questions.questions)
-    say(
-        f"{predictions}: {len(given.completions)} predictions, format {given.format}; {questions.spec}: {n} questions"
-    )
-    for note in given.notes:
-        say(f"note: {note}")
-    misfits = {
-        "missing": matched.missing,
-        "extra": matched.extra,
-        "doubled": matched.doubled,
-        "other_database": matched.other_database,
-    }
-    for what, ids in misfits.items():
-        if ids:
-            say(f"{what.replace('_', ' ')}: {_listed(ids)}")
-    done = 0
-    with progress("judge", n) as advance:
+    misfits = {what: getattr(matched, what) for what in ("missing", "extra", "doubled", "other_database")}
+    _say_what_is_given(predictions, len(given.completions), given.format, given.notes, misfits, questions)
+    with contextlib.ExitStack() as stack:
+        partial = None
+        if out is not None:
+            partial = stack.enter_context(
+                Partial(out, run_fingerprint(questions, given.completions, settings))
+            )
+        known = partial.known if partial else []
+        if known:
+            say(f"resumed: {len(known)} verdicts of a run that was cut short stand in {out}")
+        done = len(known)
+        advance = stack.enter_context(progress("judge", len(questions.questions)))
 
-        def count(_: Any) -> None:
+        def keep(verdict: Verdict) -> None:
             nonlocal done
             done += 1
             advance(done)
+            if partial:
+                partial.add(verdict)
 
         verdicts = judge_completions(
             questions,
             given.completions,
+            settings,
             is_verbatim=given.is_verbatim,
-            deadline_s=deadline_s,
-            max_rows=max_rows,
-            n_workers=workers,
-            on_verdict=count,
+            known=known,
+            on_verdict=keep,
         )
     tallied = tally(verdicts)
     found = {
@@ -81,15 +101,34 @@ def judge(
         "data": questions.spec,
         "predictions": {"format": given.format, **{what: list(ids) for what, ids in misfits.items()}},
     }
-    if out is not None:
+    if out is not None and partial is not None:
         write_jsonl(out / "verdicts.jsonl", verdicts)
         write_text(out / "tally.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        partial.remove()
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-    else:
-        typer.echo(rung_table(tallied), nl=False)
-        if out is not None:
-            typer.echo(f"verdicts   {out / 'verdicts.jsonl'}")
+        return
+    typer.echo(rung_table(tallied), nl=False)
+    if out is not None:
+        typer.echo(f"verdicts   {out / 'verdicts.jsonl'}")
+
+
+def _say_what_is_given(
+    path: Path,
+    n_completions: int,
+    file_format: str,
+    notes: Sequence[str],
+    misfits: dict[str, tuple[str, ...]],
+    questions: DataSet,
+) -> None:
+    """First lines on stderr: what will be judged, and which predictions do not fit a question."""
+    n = len(questions.questions)
+    say(f"{path}: {n_completions} predictions, format {file_format}; {questions.spec}: {n} questions")
+    for note in notes:
+        say(f"note: {note}")
+    for what, ids in misfits.items():
+        if ids:
+            say(f"{what.replace('_', ' ')}: {_listed(ids)}")
 
 
 def _listed(ids: Sequence[str]) -> str:

@@ -39,7 +39,9 @@ class Twin:
     def unlocked(self) -> apsw.Connection:
         """An empty copy in memory that takes PRAGMA, for statements of our own."""
         copy = apsw.Connection(":memory:")
-        rows = self.connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND type != 'trigger'")
+        rows = self.connection.execute(
+            "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND type != 'trigger'"
+        )
         copy.execute(";\n".join(str(sql) for (sql,) in rows if "sqlite_sequence" not in str(sql))).fetchall()
         return copy
 

@@ -38,6 +38,13 @@ class Job:
     deadline_s: float = 30.0
     max_rows: int = 100_000
     quoted_strings: bool = False  # True: an unknown "name" is a string, as SQLite's default has it
+    against: str = ""  # with `n_rounds`: the rows are times of both, see `guard.time_pair`
+    n_rounds: int = 0
+
+    def packed(self) -> bytes:
+        """As the worker reads it."""
+        settings = (self.deadline_s, self.max_rows, self.quoted_strings, self.against, self.n_rounds)
+        return marshal.dumps((str(self.path), self.sql, *settings))
 
 
 class _Worker:
@@ -68,7 +75,7 @@ class _Worker:
 
     def send(self, number: int, job: Job) -> None:
         """Hand over a job; a long one waits in the worker's pipe only when the worker is free to read it."""
-        body = marshal.dumps((str(job.path), job.sql, job.deadline_s, job.max_rows, job.quoted_strings))
+        body = job.packed()
         if not self.waiting:
             self.since_s = time.monotonic()
         self.waiting.append((number, job, len(body)))

@@ -169,6 +169,37 @@ def run_guarded(connection: apsw.Connection, sql: str, *, deadline_s: float, max
     return status, columns, rows, error, time.monotonic() - start_s, sum(steps)
 
 
+def time_pair(
+    connection: apsw.Connection, sql: str, against: str, *, n_rounds: int, deadline_s: float, max_rows: int
+) -> Answer:
+    """Rounds of `sql` and `against` in turn, as rows (execute of each, then execute and fetch of each), in seconds.
+
+    The statements should have run before: a fault of either, or the deadline, ends the rounds; what was timed stays.
+    """
+    end_s = time.monotonic() + deadline_s
+    rounds: list[tuple[Any, ...]] = []
+    connection.set_progress_handler(lambda: time.monotonic() > end_s, CHECK_STEPS)
+    try:
+        for _ in range(n_rounds):
+            executed, fetched = [], []
+            for text in (sql, against):
+                start_s = time.perf_counter()
+                cursor = connection.execute(text, can_cache=False)
+                executed.append(time.perf_counter() - start_s)
+                for _ in itertools.islice(cursor, max_rows):
+                    pass
+                fetched.append(time.perf_counter() - start_s)
+                cursor.close(True)
+            rounds.append((*executed, *fetched))
+    except apsw.InterruptError:
+        pass
+    except Exception as failure:
+        return _status_of(failure), (), [], _words(failure, deadline_s), 0.0, 0
+    finally:
+        connection.set_progress_handler(None)
+    return "ok", ("execute_s", "against_execute_s", "all_s", "against_all_s"), rounds, "", 0.0, 0
+
+
 def _take(cursor: apsw.Cursor, max_rows: int) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     n_bytes = 0

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import apsw
 
-from groundql.databases.guard import HEAP_BYTES, Answer, open_guarded, run_guarded
+from groundql.databases.guard import HEAP_BYTES, Answer, open_guarded, run_guarded, time_pair
 
 LENGTH = struct.Struct(">I")
 ADDRESS_BYTES = 2 * 2**30
@@ -48,9 +48,11 @@ def bound_cpu(deadline_s: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def answer(connections: dict[Key, apsw.Connection], job: tuple[str, str, float, int, bool]) -> Answer:
+def answer(
+    connections: dict[Key, apsw.Connection], job: tuple[str, str, float, int, bool, str, int]
+) -> Answer:
     """What one job gave; a file that cannot be opened is an error like any other."""
-    path, sql, deadline_s, max_rows, quoted_strings = job
+    path, sql, deadline_s, max_rows, quoted_strings, against, n_rounds = job
     bound_cpu(deadline_s)
     key = (path, quoted_strings)
     try:
@@ -60,6 +62,10 @@ def answer(connections: dict[Key, apsw.Connection], job: tuple[str, str, float, 
     connections[key] = connection
     if len(connections) > N_OPEN:
         connections.pop(next(iter(connections))).close()
+    if n_rounds:
+        return time_pair(
+            connection, sql, against, n_rounds=n_rounds, deadline_s=deadline_s, max_rows=max_rows
+        )
     return run_guarded(connection, sql, deadline_s=deadline_s, max_rows=max_rows)
 
 

@@ -16,7 +16,9 @@ from groundql.models.attention import shared_prefix_attention
 
 NAME = "groundql_shared"
 
-SharedPrefix = Sequence[tuple[torch.Tensor, torch.Tensor]]  # of each layer: keys and values, (1, kv_heads, P, d)
+SharedPrefix = Sequence[
+    tuple[torch.Tensor, torch.Tensor]
+]  # of each layer: keys and values, (1, kv_heads, P, d)
 
 
 def _attention(

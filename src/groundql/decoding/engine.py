@@ -4,7 +4,8 @@ The result is that of transformers' own greedy `generate`, token for token, in f
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +55,10 @@ def decode_greedy(
         batch_size: prompts decoded together.
         on_progress: told how many prompts are done after each batch.
     """
-    model.set_attn_implementation(NAME)
     ends = {tokenizer.convert_tokens_to_ids(turns.end), tokenizer.eos_token_id}
     decoded: list[Decoded | None] = [None] * len(prompts)
     n_done = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), _shared_attention(model):
         for batch in _batches(tokenizer, prompts, batch_size):
             rows = _decode_batch(model, batch, ends, max_new_tokens, tokenizer.pad_token_id)
             for place, suffix, ids in zip(batch.places, batch.suffixes, rows, strict=True):
@@ -69,6 +69,17 @@ def decode_greedy(
             if on_progress:
                 on_progress(n_done)
     return [one for one in decoded if one is not None]
+
+
+@contextmanager
+def _shared_attention(model: Any) -> Iterator[None]:
+    """`model` with our attention, and then with its own again: dev scores are taken in the midst of training."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def _batches(tokenizer: Any, prompts: Sequence[Prompt], batch_size: int) -> list[_Batch]:
@@ -98,19 +109,25 @@ def _decode_batch(
     device = model.device
     n_rows, n_prefix = len(batch.suffixes), len(batch.prefix)
     prefix = _prefix_states(model, batch.prefix)
-    cache = DynamicCache(config=model.config)
+    cache = (
+        DynamicCache()
+    )  # without the config: it would drop what is beyond a sliding window, which the mask hides
     width = max(map(len, batch.suffixes))
     ids = torch.tensor([[pad_id] * (width - len(s)) + s for s in batch.suffixes], device=device)  # (B, W)
     real = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in batch.suffixes], device=device).bool()
     sees = real[:, None, :] & torch.ones(width, width, dtype=torch.bool, device=device).tril()  # (B, W, W)
-    sees |= torch.eye(width, dtype=torch.bool, device=device)  # padding sees itself: no row of a softmax is empty
+    sees |= torch.eye(
+        width, dtype=torch.bool, device=device
+    )  # padding sees itself: no row of a softmax is empty
     positions = n_prefix + (real.cumsum(1) - 1).clamp(min=0)
+    own_positions = positions  # (B, N): of all tokens in the cache
+    window = getattr(model.config, "sliding_window", None)
     rows: list[list[int]] = [[] for _ in range(n_rows)]
     alive = list(range(n_rows))  # rows of the batch that still decode, as places in `rows`
     for _ in range(max_new_tokens):
         output = model(
             input_ids=ids,
-            attention_mask=sees[:, None],
+            attention_mask=_within(window, sees, positions, own_positions, n_prefix)[:, None],
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
@@ -127,17 +144,38 @@ def _decode_batch(
             keep = torch.tensor(going, device=device)
             cache.batch_select_indices(keep)
             real, positions, new_ids = real[keep], positions[keep], new_ids[keep]
+            own_positions = own_positions[keep]
             alive = [alive[i] for i in going]
         ids, positions = new_ids[:, None], positions[:, -1:] + 1
         real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
+        own_positions = torch.cat([own_positions, positions], dim=1)
         sees = real[:, None, :]
     return rows
 
 
+def _within(
+    window: int | None,
+    sees: torch.Tensor,
+    positions: torch.Tensor,
+    own_positions: torch.Tensor,
+    n_prefix: int,
+) -> torch.Tensor:
+    """`sees` (B, W, N) where nothing is out of the window; else (B, W, P + N) less what is, prefix first."""
+    if window is None or int(positions.max()) < window:
+        return sees
+    of_prefix = torch.arange(n_prefix, device=sees.device).expand(len(sees), -1)
+    near = positions[:, :, None] - torch.cat([of_prefix, own_positions], dim=1)[:, None] < window
+    near[..., n_prefix:] &= sees
+    return near
+
+
 def _prefix_states(model: Any, prefix: list[int]) -> SharedPrefix:
     """Keys and values of the prefix in every layer."""
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache()
     model(
-        input_ids=torch.tensor([prefix], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
+        input_ids=torch.tensor([prefix], device=model.device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
     )
     return [(layer.keys, layer.values) for layer in cache.layers]

@@ -72,7 +72,7 @@ def load_tokenizer(source: ModelSource) -> Any:
     place = weights_place(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=_without_hub(source))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # on a broken file transformers and tokenizers raise whatever they come upon
         raise ModelMissing(_cannot_load(source, "tokenizer", error)) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # only ever behind attention mask 0 and label -100
@@ -101,9 +101,13 @@ def load_base(source: ModelSource, settings: ModelSettings, *, device: torch.dev
     place = weights_place(source)
     with _quiet():
         try:
-            model = AutoModelForCausalLM.from_pretrained(place, **options)
-        except (OSError, ValueError, SafetensorError) as error:
+            model, found = AutoModelForCausalLM.from_pretrained(place, **options, output_loading_info=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelMissing(_cannot_load(source, "weights", error)) from None
+    missing = sorted(found["missing_keys"])
+    if missing:  # transformers would go on with random numbers there
+        reason = f"{len(missing)} of them are not there, such as {missing[0]}"
+        raise ModelMissing(_cannot_load(source, "weights", ValueError(reason)))
     return model.eval()
 
 
@@ -194,7 +198,7 @@ def _dense_folder(gguf_path: Path) -> Path:
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
         beside.rename(target)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # as for a tokenizer
         if not target.is_dir():  # another process may have been faster
             raise ModelMissing(f"{gguf_path} cannot be turned into a dense model: {error}") from None
     finally:
@@ -227,7 +231,7 @@ def _without_hub(source: ModelSource) -> bool:
 
 
 def _cannot_load(source: ModelSource, what: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0].rstrip(" :")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" :")
     if source.hub_id:
         return (
             f"{source.name}: the {what} of {source.hub_id} are not in the local hub cache and cannot be fetched here; "

@@ -16,7 +16,6 @@ from transformers.masking_utils import sdpa_mask
 from groundql.models.attention import shared_prefix_attention
 
 NAME = "groundql_packs"
-WITH_MATMUL = [True]
 QUESTIONS_AT_ONCE = 8  # of one group, of similar length: bounds the padding and the copies of the prefix
 
 
@@ -88,7 +87,13 @@ def _block(runs: list[tuple[int, int]], n_prefix: int) -> QuestionBlock:
 
 
 def packed_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: PackLayout, scale: float | None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: PackLayout,
+    scale: float | None,
+    *,
+    with_matmul: bool,
 ) -> torch.Tensor:
     """Attention of one pack.
 
@@ -98,6 +103,8 @@ def packed_attention(
         value: (1, kv_heads, T, d). Grouped heads are folded into the query's length, not copied.
         layout: of the pack; covers all T tokens.
         scale: of the scores; None: 1 / sqrt(d).
+        with_matmul: questions by plain matrix products against the one prefix (faster on a CPU, where the fused
+            kernel's backward is slow; keeps the weights), else by SDPA against a copy of the prefix for each.
 
     Returns:
         (1, T, heads, d).
@@ -117,7 +124,7 @@ def packed_attention(
             n, width = block.index.shape
             q_own = q[:, block.index].transpose(0, 1)  # (n, heads, s, d)
             k_own, v_own = k[:, block.index].transpose(0, 1), v[:, block.index].transpose(0, 1)
-            if WITH_MATMUL[0]:
+            if with_matmul:
                 prefix_kv, hidden = (k_prefix, v_prefix), ~block.sees[None, None, :, group.n_prefix :]
                 factor = scale if scale is not None else query.shape[-1] ** -0.5
                 out = shared_prefix_attention(q_own, k_own, v_own, prefix_kv, hidden, factor)
@@ -148,7 +155,8 @@ def _attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return out, None
-    return packed_attention(query, key, value, pack_layout, scaling), None
+    with_matmul = query.device.type == "cpu"
+    return packed_attention(query, key, value, pack_layout, scaling, with_matmul=with_matmul), None
 
 
 AttentionInterface.register(NAME, _attention)

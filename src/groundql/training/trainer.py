@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
@@ -82,7 +83,11 @@ def add_lora(model: Any, settings: LoraSettings, *, seed: int) -> Any:
             f"lora.targets: this model has no {', '.join(missing)}; it has {', '.join(sorted(linears))}"
         )
     set_seed(seed)
-    return get_peft_model(model, config)
+    tuned = get_peft_model(model, config)
+    for module in tuned.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False  # autocast casts the weights; inputs need no fp32 copy
+    return tuned
 
 
 class SqlTrainer(Trainer):
@@ -92,7 +97,7 @@ class SqlTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        if self.eval_dataset is not None:
+        if self.eval_dataset:  # empty where no dev question fits the prompt
             metrics["eval_loss"] = self._dev_loss()
         if self.score_dev is not None:
             self.model.eval()
@@ -194,14 +199,15 @@ def train_adapter(
     """
     settings = config.training
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
-    arguments = _arguments(config, run_dir, model, has_dev=bool(dev_rows) or score_dev is not None)
+    has_dev = bool(dev_rows) or score_dev is not None
+    arguments = _arguments(config, run_dir, model, has_dev=has_dev)
     watch = _Watch(run_dir, on_step, settings.save_steps)
     set_seed(settings.seed)
     trainer = SqlTrainer(
         model=model,
         args=arguments,
         train_dataset=_Rows(rows),
-        eval_dataset=_Rows(dev_rows) if dev_rows else None,
+        eval_dataset=_Rows(dev_rows) if has_dev else None,
         data_collator=collate,
         compute_loss_func=label_loss,
         callbacks=[watch],

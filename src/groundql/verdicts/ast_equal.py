@@ -138,7 +138,10 @@ def _named_apart(tree: exp.Expr) -> exp.Expr:
     for scope in scopes:
         for alias, (node, _) in scope.selected_sources.items():
             new_names[(id(scope), alias)] = f"s{len(new_names)}"
-            node.set("alias", exp.TableAlias(this=exp.to_identifier(new_names[(id(scope), alias)])))
+            holder = node if isinstance(node, (exp.Table, exp.Subquery)) else node.parent
+            if not isinstance(holder, (exp.Table, exp.Subquery)):
+                raise Uncertain(f"source {alias}")
+            holder.set("alias", exp.TableAlias(this=exp.to_identifier(new_names[(id(scope), alias)])))
     renamed = []
     for column in tree.find_all(exp.Column):
         if column.table:

@@ -235,7 +235,7 @@ def _look_up(
         return
     if any(name in _visible(source, known, name) for scope in scopes for source in scope.sources.values()):
         return
-    if any(name in _outputs(scope) for scope in scopes):
+    if any(name in _aliases(scope) for scope in scopes):
         return
     is_quoted = isinstance(column.this, exp.Identifier) and column.this.quoted
     if is_quoted and name not in anywhere and _is_value_place(column):
@@ -267,6 +267,14 @@ def _visible(source: exp.Expr | Scope, known: dict[str, frozenset[str]], name: s
         return everything
     columns = _table_columns(source, known)
     return everything if columns is None or "*" in columns else columns
+
+
+def _aliases(scope: Scope) -> frozenset[str]:
+    """Names that a SELECT gives its outputs; of a set operation, all its output names."""
+    node = scope.expression
+    if isinstance(node, exp.Select):
+        return frozenset(output.alias.lower() for output in node.expressions if isinstance(output, exp.Alias))
+    return _outputs(scope)
 
 
 def _outputs(scope: Scope) -> frozenset[str]:

@@ -41,6 +41,18 @@ def compared_constants(tree: exp.Expr, schema: Schema) -> list[Constant]:
     return list(found)
 
 
+def compared(tree: exp.Expr, schema: Schema) -> Iterator[tuple[Place, exp.Literal]]:
+    """Every (column of a base table, constant) that any comparison puts together."""
+    for scope in _scopes(tree):
+        for node in scope.find_all(
+            exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.In, exp.Like, exp.Between
+        ):
+            for column, literal in _pairs(node):
+                place = _place(column, scope, schema)
+                if place:
+                    yield place, literal
+
+
 def foreign_values(
     tree: exp.Expr, schema: Schema, known_text: str, holds: Callable[[str], bool | None]
 ) -> list[str]:
@@ -93,6 +105,11 @@ def _pairs(node: exp.Expr) -> Iterator[tuple[exp.Column, exp.Literal]]:
     if isinstance(node, exp.In):
         if isinstance(node.this, exp.Column):
             yield from ((node.this, value) for value in node.expressions if isinstance(value, exp.Literal))
+        return
+    if isinstance(node, exp.Between):
+        ends = (node.args["low"], node.args["high"])
+        if isinstance(node.this, exp.Column):
+            yield from ((node.this, end) for end in ends if isinstance(end, exp.Literal))
         return
     sides = (node.this, node.expression)
     for column, literal in (sides, sides[::-1]):

@@ -1,27 +1,34 @@
 """Runs what a set of verdicts needs, each distinct query once, and judges every question as soon as it can."""
 
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import apsw
-
-from groundql.databases.binding import Twin, twin_of
 from groundql.databases.executor import Executor, Job
-from groundql.databases.files import has_rows, sqlite_file
-from groundql.databases.guard import open_guarded, run_guarded
-from groundql.databases.schema import read_schema
-from groundql.records import Completion, DatabaseFiles, Outcome, Question, Schema, Verdict
-from groundql.verdicts.ast_equal import canonical
-from groundql.verdicts.facts import Facts, read_facts
+from groundql.records import Completion, DatabaseFiles, Outcome, Question, Verdict
+from groundql.verdicts.efficiency import r_ves, ves
 from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
 from groundql.verdicts.measures import name_measures, row_measures, tree_measures
+from groundql.verdicts.opened import OpenDatabase
+from groundql.verdicts.robust import robust_pairs
 
 Key = tuple[Path, str]
-LOOKUP_S = 2.0  # for one question of our own to the database
+TIMING_S = 5.0  # for all rounds of one pair; those that fit count
 NOTHING = Outcome(status="ok")  # what SQLite gives for text without a statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """How predictions are run and what is looked at."""
+
+    deadline_s: float = 30.0  # each query; BIRD's script gives 30 s to prediction and gold together
+    max_rows: int = 100_000  # beyond this a result is "too_large", never a cut-off match
+    n_workers: int = 2  # processes that run queries
+    ladder_only: bool = False  # leave out what stands beside the ladder, which takes most of the time
+    n_timings: int = 0  # rounds that time each right prediction against its gold, for VES and R-VES
+    n_instances: int = 0  # changed copies of each database on which a match must hold to be `robust`
+    seed: int = 7  # of the copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,81 +54,51 @@ class _Open:
 
 
 def judge_all(
-    cases: Sequence[Case],
-    *,
-    deadline_s: float = 30.0,
-    max_rows: int = 100_000,
-    n_workers: int = 2,
-    ladder_only: bool = False,
-    on_verdict: Callable[[Verdict], None] | None = None,
+    cases: Sequence[Case], settings: Judging, on_verdict: Callable[[Verdict], None] | None = None
 ) -> list[Verdict]:
-    """One verdict a case, in the order of `cases`; `on_verdict` is told of each as soon as it stands.
+    """One verdict a case, in the order of `cases`; `on_verdict` is told of each as soon as it is complete.
 
-    `ladder_only` leaves out what stands beside the ladder, which takes most of the time.
-
-    Cases of one database are taken together. Equal queries on one database run once, golds among them.
+    Databases are taken one after the other. Equal queries on one database run once, golds among them.
     """
     by_database: dict[str, list[int]] = defaultdict(list)
     for number, case in enumerate(cases):
         by_database[case.question.db_id].append(number)
-    order = [number for numbers in by_database.values() for number in numbers]
-    databases = {db_id: _open_database(cases[numbers[0]].files) for db_id, numbers in by_database.items()}
-    opened = [_open(cases[number], databases[cases[number].question.db_id]) for number in order]
     verdicts: dict[int, Verdict] = {}
-    with Executor(n_workers) as executor:
-        for position, outcomes in _decided(opened, executor, deadline_s, max_rows):
-            ready = opened[position]
-            verdict = _verdict(ready, outcomes, databases[ready.case.question.db_id], ladder_only=ladder_only)
-            verdicts[order[position]] = verdict
-            if on_verdict:
-                on_verdict(verdict)
+    with Executor(settings.n_workers) as executor:
+        for numbers in by_database.values():
+            own = [cases[number] for number in numbers]
+            for position, verdict in _judge_database(own, executor, settings):
+                verdicts[numbers[position]] = verdict
+                if on_verdict:
+                    on_verdict(verdict)
     return [verdicts[number] for number in range(len(cases))]
 
 
-@dataclass(eq=False)
-class _Database:
-    """One database as the cases need it; `path` None where it has no rows."""
-
-    schema: Schema
-    twin: Twin
-    path: Path | None
-
-    @functools.cached_property
-    def facts(self) -> Facts:
-        """What equivalence rules may rely on here."""
-        return read_facts(self.twin)
-
-    @functools.cache  # noqa: B019  lives as long as the run
-    def form(self, sql: str, is_relaxed: bool) -> str | None:
-        """The canonical form of a query on this database."""
-        return canonical(sql, self.facts, relaxed=is_relaxed)
-
-    @functools.cached_property
-    def connection(self) -> apsw.Connection:
-        """For lookups of our own; what a model wrote runs in the executor."""
-        assert self.path is not None
-        return open_guarded(self.path)
-
-    @functools.cache  # noqa: B019  lives as long as the run
-    def holds(self, lookup: str) -> bool | None:
-        """Whether a lookup gives a row; None where it does not end in time."""
-        status, _, rows, *_ = run_guarded(self.connection, lookup, deadline_s=LOOKUP_S, max_rows=1)
-        return bool(rows) if status == "ok" else None
+def _judge_database(
+    cases: Sequence[Case], executor: Executor, settings: Judging
+) -> Iterator[tuple[int, Verdict]]:
+    """(position, complete verdict) of the cases of one database; those that later passes need come last."""
+    database = OpenDatabase(cases[0].files)
+    opened = [_open(case, database.path) for case in cases]
+    later: dict[int, Verdict] = {}
+    for position, outcomes in _decided(opened, executor, settings):
+        verdict = _verdict(opened[position], outcomes, database, settings)
+        if _needs_copies(verdict, settings) or _needs_timing(verdict, cases[position], settings):
+            later[position] = verdict
+        else:
+            yield position, verdict
+    if settings.n_instances:
+        _decide_robust(later, database, executor, settings)
+    if settings.n_timings:
+        _time(later, cases, database, executor, settings)
+    yield from later.items()
 
 
-def _open_database(files: DatabaseFiles) -> _Database:
-    schema = read_schema(files, n_examples=0)
-    if has_rows(files):
-        path = sqlite_file(files)
-        return _Database(schema, twin_of(path), path)
-    return _Database(schema, twin_of(schema), None)
-
-
-def _open(case: Case, database: _Database) -> _Open:
+def _open(case: Case, path: Path | None) -> _Open:
     """Which queries the case needs run; none where there are no rows."""
 
     def key(sql: str | None) -> Key | None:
-        return (database.path, sql) if database.path and sql and sql.strip() else None
+        return (path, sql) if path and sql and sql.strip() else None
 
     gold = key(case.question.gold_sql)
     predicted = key(case.completion.sql if case.completion else None)
@@ -131,7 +108,7 @@ def _open(case: Case, database: _Database) -> _Open:
 
 
 def _decided(
-    opened: list[_Open], executor: Executor, deadline_s: float, max_rows: int
+    opened: list[_Open], executor: Executor, settings: Judging
 ) -> Iterator[tuple[int, dict[Key, Outcome]]]:
     """(position, outcomes) of each case that waits for nothing more.
 
@@ -143,7 +120,8 @@ def _decided(
             users.setdefault(key, []).append(position)
     left = {key: len(positions) for key, positions in users.items()}
     keys = list(users)
-    jobs = (Job(path, sql, deadline_s, max_rows, quoted_strings=True) for path, sql in keys)
+    limits = (settings.deadline_s, settings.max_rows)
+    jobs = (Job(path, sql, *limits, quoted_strings=True) for path, sql in keys)
     outcomes: dict[Key, Outcome] = {}
     yield from ((position, outcomes) for position, case in enumerate(opened) if not case.needs)
     for number, outcome in executor.run_each(jobs):
@@ -161,7 +139,7 @@ def _decided(
 
 
 def _verdict(
-    opened: _Open, outcomes: dict[Key, Outcome], database: _Database, *, ladder_only: bool
+    opened: _Open, outcomes: dict[Key, Outcome], database: OpenDatabase, settings: Judging
 ) -> Verdict:
     case = opened.case
     gold = outcomes[opened.gold] if opened.gold else None
@@ -180,10 +158,76 @@ def _verdict(
         rows=case.files.rows if database.path else "none",
         gold_fault=gold_fault_of(case.question, gold, database.twin.prepare(gold_sql) if gold_sql else None),
     )
-    if ladder_only:
-        return verdict
-    holds = database.holds if database.path else None
-    beside = name_measures(case.question, verdict, database.schema, database.twin, holds)
-    beside |= tree_measures(verdict, database.form)
-    beside |= row_measures(case.question, verdict, gold, predicted, official)
+    beside = (
+        row_measures(case.question, verdict, gold, predicted, official) if not settings.ladder_only else {}
+    )
+    if not settings.ladder_only:
+        holds = database.holds if database.path else None
+        beside |= name_measures(case.question, verdict, database.schema, database.twin, holds)
+        beside |= tree_measures(verdict, database.form)
+    if settings.n_instances and verdict.ex_strict is not None:
+        beside["robust"] = bool(verdict.ex_strict and beside.get("ast_equal"))
+    if settings.n_timings and verdict.ex_bird is not None:
+        beside |= dict.fromkeys(("ves", "r_ves"), float(verdict.ex_bird))
     return verdict.model_copy(update=beside)
+
+
+def _needs_copies(verdict: Verdict, settings: Judging) -> bool:
+    """A match that the trees do not certify is looked at on changed copies."""
+    return bool(settings.n_instances and verdict.ex_strict and not verdict.robust)
+
+
+def _needs_timing(verdict: Verdict, case: Case, settings: Judging) -> bool:
+    """A right prediction is timed, unless it is the gold's own text: that is 1 by nature."""
+    return bool(settings.n_timings and verdict.ex_bird and case.official_sql != case.question.gold_sql)
+
+
+def _decide_robust(
+    verdicts: dict[int, Verdict], database: OpenDatabase, executor: Executor, settings: Judging
+) -> None:
+    waiting = [number for number, verdict in verdicts.items() if _needs_copies(verdict, settings)]
+    if not waiting or database.path is None:
+        return
+    held = robust_pairs(
+        database.path,
+        database.schema,
+        [(verdicts[number].gold_sql or "", verdicts[number].predicted_sql or "") for number in waiting],
+        executor,
+        n_instances=settings.n_instances,
+        seed=settings.seed,
+        deadline_s=settings.deadline_s,
+        max_rows=settings.max_rows,
+    )
+    for number, holds in zip(waiting, held, strict=True):
+        verdicts[number] = verdicts[number].model_copy(update={"robust": holds})
+
+
+def _time(
+    verdicts: dict[int, Verdict],
+    cases: Sequence[Case],
+    database: OpenDatabase,
+    executor: Executor,
+    settings: Judging,
+) -> None:
+    """Set VES and R-VES from rounds of each right prediction and its gold in turn."""
+    jobs, numbers = [], []
+    for number, verdict in verdicts.items():
+        case = cases[number]
+        if _needs_timing(verdict, case, settings) and database.path and case.question.gold_sql:
+            job = Job(
+                database.path,
+                case.official_sql or "",
+                TIMING_S,
+                settings.max_rows,
+                quoted_strings=True,
+                against=case.question.gold_sql,
+                n_rounds=settings.n_timings,
+            )
+            jobs.append(job)
+            numbers.append(number)
+    for position, outcome in executor.run_each(jobs):
+        times = [tuple(float(value or 0) for value in row) for row in outcome.rows]
+        executed = [gold / predicted for predicted, gold, _, _ in times if predicted > 0]
+        fetched = [gold / predicted for _, _, predicted, gold in times if predicted > 0]
+        update = {"ves": ves(executed), "r_ves": r_ves(fetched)}
+        verdicts[numbers[position]] = verdicts[numbers[position]].model_copy(update=update)

