@@ -1,6 +1,7 @@
 """The whole path for a data set: the stages in order, JSONL between them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from groundql.prompts.extract import extract_sql
@@ -21,13 +22,15 @@ def judge_completions(
     *,
     is_verbatim: bool = False,
     known: Sequence[Verdict] = (),
+    deadline_s: float | None = None,
+    max_rows: int | None = None,
     on_verdict: Callable[[Verdict], None] | None = None,
 ) -> list[Verdict]:
     """One verdict per question of `data`, in its order; the first of doubled completions counts, extra ones do not.
 
     `is_verbatim`: each `text` is what the official script would run, and `ex_bird` runs it so; else that is the
     extracted SQL, or the text where nothing was extracted. `known` verdicts, of a run that was cut short, are taken
-    as they are; `on_verdict` is told of the others.
+    as they are; `on_verdict` is told of the others. `deadline_s` and `max_rows`, where given, go before `settings`.
     """
     by_id = match_completions(data, list(completions)).by_id
     verdicts = {verdict.question_id: verdict for verdict in known}
@@ -41,6 +44,10 @@ def judge_completions(
             official = completion.text if is_verbatim else completion.sql or completion.text
         files = data.databases[question.db_id]
         cases.append(Case(question=question, completion=completion, files=files, official_sql=official))
-    for verdict in judge_all(cases, settings or Judging(), on_verdict):
+    settings = settings or Judging()
+    settings = replace(
+        settings, deadline_s=deadline_s or settings.deadline_s, max_rows=max_rows or settings.max_rows
+    )
+    for verdict in judge_all(cases, settings, on_verdict):
         verdicts[verdict.question_id] = verdict
     return [verdicts[question.question_id] for question in data.questions]

@@ -55,8 +55,8 @@ def test_a_killed_judge_resumes_and_ends_with_all_verdicts(tmp_path):
     (tmp_path / "p.jsonl").write_text("\n".join(lines))
     command = [
         sys.executable,
-        "-m",
-        "groundql",
+        "-c",
+        "from groundql.cli import main; main()",
         "judge",
         tmp_path / "p.jsonl",
         "--data",
