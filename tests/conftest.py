@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,9 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared/data (BIRD and Spider) is not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_imported_is_no_garbage() -> None:
+    """The Trainer collects garbage before each run: over all that torch and transformers imported, half a second."""
+    gc.freeze()

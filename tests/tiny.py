@@ -15,7 +15,9 @@ from transformers import (
     Starcoder2Config,
 )
 
-torch.set_num_threads(1)  # matrices this small gain nothing from a second thread, and wait for it on a busy machine
+torch.set_num_threads(
+    1
+)  # matrices this small gain nothing from a second thread, and wait for it on a busy machine
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

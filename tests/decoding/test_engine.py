@@ -98,7 +98,9 @@ def test_tokens_are_those_of_transformers_own_greedy_generate(architecture):
         ids[:-1] if ends_there else ids for ids, ends_there in zip(expected, stopped, strict=True)
     ]
     assert [one.stopped for one in found] == stopped
-    assert [one.n_prompt_tokens for one in found] == [len(encode(p.prefix)) + len(encode(p.suffix)) for p in prompts]
+    assert [one.n_prompt_tokens for one in found] == [
+        len(encode(p.prefix)) + len(encode(p.suffix)) for p in prompts
+    ]
 
 
 @pytest.mark.parametrize("window", [16, 40])
@@ -150,7 +152,9 @@ def test_a_completion_is_cut_at_the_limit_and_says_so():
 
 def test_progress_counts_prompts_up_to_all():
     told = []
-    decode(lively_model("llama"), some_prompts(7, n_prefixes=2), batch_size=3, n_new=2, on_progress=told.append)
+    decode(
+        lively_model("llama"), some_prompts(7, n_prefixes=2), batch_size=3, n_new=2, on_progress=told.append
+    )
     assert told == [3, 4, 7]
 
 

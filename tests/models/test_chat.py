@@ -35,7 +35,10 @@ def test_the_marks_put_together_are_what_the_template_writes():
         whole = (
             f"{turns.before_system}S{turns.after_system}{turns.before_user}U{turns.after_user}A{turns.end}"
         )
-        messages = [{"role": role, "content": text} for role, text in (("system", "S"), ("user", "U"), ("assistant", "A"))]
+        messages = [
+            {"role": role, "content": text}
+            for role, text in (("system", "S"), ("user", "U"), ("assistant", "A"))
+        ]
         assert tokenizer.apply_chat_template(messages, tokenize=False).startswith(whole)
 
 

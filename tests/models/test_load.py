@@ -1,6 +1,7 @@
 """Weights into memory, and what is said of those that do not go."""
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -68,7 +69,11 @@ def test_a_tokenizer_without_a_padding_token_gets_its_end_token(weights_dir, tmp
     ("file", "content", "what"),
     [
         ("model.safetensors", b"\x00\x10\x00\x00\x00\x00\x00\x00{}", "weights"),  # cut short
-        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "weights"),  # a pointer, not the file
+        (
+            "model.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "weights",
+        ),  # a pointer, not the file
         ("config.json", b'{"model_type": ', "tokenizer"),
         ("config.json", b'{"model_type": "no-such-type"}', "weights"),
         ("tokenizer.json", b'{"model": ', "tokenizer"),
@@ -78,18 +83,25 @@ def test_a_tokenizer_without_a_padding_token_gets_its_end_token(weights_dir, tmp
 def test_a_broken_file_is_named_as_weights_or_tokenizer(copy_of, file, content, what):
     (copy_of / file).write_bytes(content)
     source = find_base(str(copy_of))
+    load = load_tokenizer
+    if what == "weights":
+        load = partial(load_base, settings=settings(quantization="none"), device=CPU)
     with pytest.raises(ModelMissing) as raised:
-        load_tokenizer(source)
-        load_base(source, settings(quantization="none"), device=CPU)
+        load(source)
     assert str(raised.value).startswith(f"{copy_of}: the {what} cannot be loaded: ")
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("weight", "message"),
-    [(None, "1 of them are not there, such as model.norm.weight"), (torch.ones(3), "the weights cannot be loaded")],
+    [
+        (None, "1 of them are not there, such as model.norm.weight"),
+        (torch.ones(3), "the weights cannot be loaded"),
+    ],
 )
-def test_weights_that_lack_a_tensor_are_refused_and_not_filled_up_with_random_numbers(copy_of, weight, message):
+def test_weights_that_lack_a_tensor_are_refused_and_not_filled_up_with_random_numbers(
+    copy_of, weight, message
+):
     tensors = load_file(copy_of / "model.safetensors")
     del tensors["model.norm.weight"]
     if weight is not None:

@@ -64,7 +64,10 @@ def test_a_name_that_is_nothing_is_refused_with_the_nearest(name, message, tmp_p
 @pytest.mark.parametrize(
     ("removed", "message"),
     [
-        ("config.json", "weights holds no config.json: it is no model folder, and no run folder with an adapter"),
+        (
+            "config.json",
+            "weights holds no config.json: it is no model folder, and no run folder with an adapter",
+        ),
         ("model.safetensors", "weights holds a config.json but no weights (*.safetensors)"),
     ],
 )

@@ -102,7 +102,9 @@ def test_a_prompt_is_never_longer_than_its_budget(max_tokens, text):
 )
 def test_a_column_that_shares_a_word_with_the_question_stays(text, kept):
     question = Question(question_id="0", db_id="shop", text=text)
-    columns = [column.name for table in keep_pointed_columns(question, SHOP).tables for column in table.columns]
+    columns = [
+        column.name for table in keep_pointed_columns(question, SHOP).tables for column in table.columns
+    ]
     assert kept in columns
 
 

@@ -95,7 +95,10 @@ def test_the_fingerprint_changes_with_every_setting_of_the_prompt():
 
 
 def test_the_fingerprint_changes_with_every_mark():
-    marks = [PLAIN_TURNS, *(PLAIN_TURNS.model_copy(update={name: "?"}) for name in type(PLAIN_TURNS).model_fields)]
+    marks = [
+        PLAIN_TURNS,
+        *(PLAIN_TURNS.model_copy(update={name: "?"}) for name in type(PLAIN_TURNS).model_fields),
+    ]
     assert len({prompt_fingerprint(PROMPT, turns) for turns in marks}) == len(marks) == 6
 
 
@@ -118,4 +121,6 @@ def test_no_more_example_values_than_asked_and_none_for_keys():
     schema = SHOP.model_copy(update={"tables": (table,)})
     lines = rendered(schema=schema, settings=PromptSettings(n_examples=2)).prefix.splitlines()
     assert "note, -- 'a', 'b'" in lines
-    assert "customer INTEGER REFERENCES customer(id), -- who paid" in lines  # its example value would say nothing
+    assert (
+        "customer INTEGER REFERENCES customer(id), -- who paid" in lines
+    )  # its example value would say nothing

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from groundql.errors import AskedWrongly
 from groundql.training import attention
 from groundql.training.examples import Example
-from groundql.training.packs import IGNORE, Pack, collate_examples, collate_pack, collate_packs, label_loss, make_packs
+from groundql.training.packs import (
+    IGNORE,
+    Pack,
+    collate_examples,
+    collate_pack,
+    collate_packs,
+    label_loss,
+    make_packs,
+)
 from tests.tiny import ARCHITECTURES, tiny_model
 
 
@@ -17,7 +25,8 @@ def some_examples(n: int = 9, seed: int = 0, *, n_prefixes: int = 3) -> list[Exa
     ids = lambda low, high: tuple(chance.randrange(3, 500) for _ in range(chance.randint(low, high)))  # noqa: E731
     prefixes = [ids(10, 40) for _ in range(n_prefixes)]
     return [
-        Example(str(i), str(i % n_prefixes), prefixes[i % n_prefixes], ids(2, 12), ids(2, 12)) for i in range(n)
+        Example(str(i), str(i % n_prefixes), prefixes[i % n_prefixes], ids(2, 12), ids(2, 12))
+        for i in range(n)
     ]
 
 
@@ -45,7 +54,9 @@ def assert_same(packed, separate):
 @pytest.mark.parametrize("way", ["layout", "dense"])
 def test_loss_and_gradients_of_a_pack_equal_those_of_separate_sequences(architecture, way):
     examples = some_examples()
-    separate = loss_and_gradients(tiny_model(architecture), [collate_examples([e], pad_id=0) for e in examples])
+    separate = loss_and_gradients(
+        tiny_model(architecture), [collate_examples([e], pad_id=0) for e in examples]
+    )
     packs = make_packs(examples, pack_tokens=200, group_size=2, seed=1)
     model = tiny_model(architecture)
     if way == "layout":

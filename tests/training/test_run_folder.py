@@ -21,7 +21,9 @@ from groundql.training.run_folder import (
 )
 from tests.prompts.shop import CHAT_TURNS
 
-CONFIG = Config.model_validate({"model": {"name": "m"}, "data": {"train": "pocket#train", "dev": "pocket#dev"}})
+CONFIG = Config.model_validate(
+    {"model": {"name": "m"}, "data": {"train": "pocket#train", "dev": "pocket#dev"}}
+)
 INFO = RunInfo(
     base_model="m",
     quantization="nf4",
@@ -49,7 +51,9 @@ def test_settings_and_facts_come_back_as_they_were_written(run_dir):
 
 def test_a_second_run_in_the_same_folder_is_refused_with_the_way_on(run_dir):
     for start in (check_free, lambda folder: start_run(folder, CONFIG, INFO, resume=False)):
-        with pytest.raises(AskedWrongly, match=r"run already holds a run; `groundql train --resume .*run` goes on"):
+        with pytest.raises(
+            AskedWrongly, match=r"run already holds a run; `groundql train --resume .*run` goes on"
+        ):
             start(run_dir)
 
 
@@ -98,7 +102,11 @@ def test_the_log_is_cut_after_a_step_and_a_torn_line_is_dropped(run_dir):
     with (run_dir / "log.jsonl").open("a") as file:
         file.write('{"step": 2, "lo')
     cut_log(run_dir, 2)
-    assert [json.loads(line)["step"] for line in (run_dir / "log.jsonl").read_text().splitlines()] == [1, 2, 2]
+    assert [json.loads(line)["step"] for line in (run_dir / "log.jsonl").read_text().splitlines()] == [
+        1,
+        2,
+        2,
+    ]
 
 
 def test_a_log_line_is_json_whatever_the_number(run_dir):

@@ -52,7 +52,9 @@ def settings(**training):
     )
 
 
-def train(run_dir, *, examples=EXAMPLES, dev=(), model=None, score_dev=None, on_step=None, resume=False, **training):
+def train(
+    run_dir, *, examples=EXAMPLES, dev=(), model=None, score_dev=None, on_step=None, resume=False, **training
+):
     """The trained model and the result."""
     config = settings(**training)
     run_dir.mkdir(exist_ok=True)
@@ -115,7 +117,9 @@ def test_the_seed_alone_decides_the_fresh_weights():
 def test_named_targets_get_lora_and_a_name_that_the_model_lacks_is_refused():
     model = with_lora(targets=("q_proj", "v_proj"))
     assert {name.split(".")[-3] for name in adapter(model)} == {"q_proj", "v_proj"}
-    with pytest.raises(SettingError, match=r"lora.targets: this model has no Wqkv; it has down_proj, .*q_proj"):
+    with pytest.raises(
+        SettingError, match=r"lora.targets: this model has no Wqkv; it has down_proj, .*q_proj"
+    ):
         with_lora(targets=("q_proj", "Wqkv"))
 
 
@@ -130,20 +134,17 @@ def test_the_same_seed_trains_the_same_adapter_and_the_loss_falls(tmp_path):
     assert list((tmp_path / "a" / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("packing", ["shared", "none"])
 @pytest.mark.parametrize(
     ("training", "killed_at", "resumes_from"),
     [
         ({}, 6, 4),  # from the checkpoint of the first epoch
         ({"save_steps": 3}, 4, 3),  # from inside an epoch
-        ({"save_steps": 1, "accumulation": 2}, 4, 3),  # inside an epoch, between accumulated batches
+        ({"save_steps": 3, "packing": "none", "batch_size": 2}, 4, 3),
+        ({"save_steps": 1, "accumulation": 2, "epochs": 4}, 4, 3),  # inside an epoch of two steps
         ({}, 3, None),  # before there was a checkpoint
     ],
 )
-def test_a_killed_run_resumes_and_ends_as_if_it_had_not_been(tmp_path, packing, training, killed_at, resumes_from):
-    training = {"packing": packing, "batch_size": 1 if packing == "shared" else 2, **training}
-    if "accumulation" in training:
-        training["epochs"] = 4
+def test_a_killed_run_resumes_and_ends_as_if_it_had_not_been(tmp_path, training, killed_at, resumes_from):
     whole, expected = train(tmp_path / "whole", dev=EXAMPLES[:2], **training)
     with pytest.raises(Killed):
         train(tmp_path / "killed", dev=EXAMPLES[:2], on_step=kill_at(killed_at), **training)
@@ -191,7 +192,9 @@ def test_a_process_killed_with_signal_9_resumes_to_the_same_adapter(tmp_path):
     process.wait()
     assert not (tmp_path / "killed" / "adapter").exists()
     assert groundql("train", "--resume", tmp_path / "killed").status == 0
-    weights = [load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("whole", "killed")]
+    weights = [
+        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("whole", "killed")
+    ]
     assert same(*weights)
     assert log(tmp_path / "killed") == log(tmp_path / "whole")
 
@@ -241,9 +244,11 @@ def test_an_example_that_makes_the_loss_nan_costs_its_own_steps_only(tmp_path):
     assert all(poisoned not in (*e.prefix, *e.suffix, *e.answer) for e in EXAMPLES)
     with torch.no_grad():
         model.get_input_embeddings().weight[poisoned] = math.nan
-    bad = type(EXAMPLES[0])("bad", "other", (poisoned, *EXAMPLES[0].prefix), EXAMPLES[0].suffix, EXAMPLES[0].answer)
-    _, result = train(tmp_path / "run", examples=[*EXAMPLES, bad], model=model, group_size=1, pack_tokens=90)
-    assert result.n_steps == 2 * 9  # every example a pack of its own
+    bad = type(EXAMPLES[0])(
+        "bad", "other", (poisoned, *EXAMPLES[0].prefix), EXAMPLES[0].suffix, EXAMPLES[0].answer
+    )
+    _, result = train(tmp_path / "run", examples=[*EXAMPLES, bad], model=model, packing="none")
+    assert result.n_steps == 2 * 9  # a row each
     assert result.n_dropped_steps == 2
     assert all(weight.isfinite().all() for weight in adapter(model).values())
     assert all(math.isfinite(line["loss"]) for line in log(tmp_path / "run") if "loss" in line)
@@ -256,7 +261,9 @@ def test_five_in_a_row_stop_the_run_and_a_good_one_between_begins_the_count_agai
 
     model = with_lora()
     on_step = poison(model, {3, 4, 5, 6, 7})
-    with pytest.raises(TrainingStopped, match=r"not finite 5 steps in a row \(step 7\); lower training.learning_rate"):
+    with pytest.raises(
+        TrainingStopped, match=r"not finite 5 steps in a row \(step 7\); lower training.learning_rate"
+    ):
         train(tmp_path / "stops", model=model, on_step=on_step, epochs=3)
 
 
@@ -293,12 +300,18 @@ def test_the_checkpoint_with_the_best_dev_score_is_kept(tmp_path, select_by, bes
         model=model,
         epochs=5,
         select_by=select_by,
-        score_dev=scripted([(0.1, 0.9), (0.8, 0.2), (0.3, 0.9), (0.8, 0.2), (0.0, 0.0)]),  # a tie: the first one
+        score_dev=scripted(
+            [(0.1, 0.9), (0.8, 0.2), (0.3, 0.9), (0.8, 0.2), (0.0, 0.0)]
+        ),  # a tie: the first one
         on_step=lambda now, *_: at_step.update({now: adapter(model)}),
     )
     assert result.best_step == best_epoch * N_PACKS
     assert same(adapter(model), at_step[best_epoch * N_PACKS])
-    scores = [(line["eval_grounded"], line["eval_ex_strict"]) for line in log(tmp_path / "run") if "eval_grounded" in line]
+    scores = [
+        (line["eval_grounded"], line["eval_ex_strict"])
+        for line in log(tmp_path / "run")
+        if "eval_grounded" in line
+    ]
     assert scores == [(0.1, 0.9), (0.8, 0.2), (0.3, 0.9), (0.8, 0.2), (0.0, 0.0)]
 
 

@@ -75,9 +75,9 @@ def test_a_pair_that_is_certified_never_differs_in_result(seed):
 
 
 @pytest.mark.slow
-def test_thousands_of_certified_pairs_never_differ_in_result():
+def test_hundreds_of_certified_pairs_never_differ_in_result():
     n_certified = 0
-    for seed in range(10_000):
+    for seed in range(4000):
         rng = random.Random(seed)
         sql = Maker(rng).query()
         other = rewritten(rewritten(sql, rng), rng)
@@ -86,7 +86,7 @@ def test_thousands_of_certified_pairs_never_differ_in_result():
             if key is not None and key == canonical(other, FACTS):
                 n_certified += 1
                 assert results_agree(sql, other), (sql, other)
-    assert n_certified > 500
+    assert n_certified > 200
 
 
 @given(st.text(max_size=60))

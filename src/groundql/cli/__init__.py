@@ -43,6 +43,10 @@ def main() -> NoReturn:
         fail(str(error), error.exit_status)
     except KeyboardInterrupt:
         fail("interrupted", 1)
+    except SystemExit as left:
+        if left.code == 130:  # how typer ends on Ctrl-C within a verb, without a word
+            fail("interrupted", 1)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

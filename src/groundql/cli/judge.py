@@ -54,6 +54,7 @@ def judge(
         raise SettingError(
             "--deadline-s, --max-rows and --workers must be above 0, --timings and --instances not below"
         )
+    questions = load_data(data)
     settings = Judging(
         deadline_s=deadline_s,
         max_rows=max_rows,
@@ -62,8 +63,8 @@ def judge(
         n_timings=0 if ladder_only else timings,
         n_instances=0 if ladder_only else instances,
         seed=seed,
+        spider=questions.name == "spider" and not ladder_only,
     )
-    questions = load_data(data)
     given = load_predictions(predictions, questions)
     matched = match_completions(questions, given.completions)
     misfits = {what: getattr(matched, what) for what in ("missing", "extra", "doubled", "other_database")}

@@ -30,7 +30,9 @@ def fit_prompt(
         (("descriptions", "examples"), barest, schema),
         (("descriptions", "examples", "columns"), barest, None),
     ]
-    absent = {"descriptions"} if not settings.descriptions else set()  # what was not asked for is not left out
+    absent = (
+        {"descriptions"} if not settings.descriptions else set()
+    )  # what was not asked for is not left out
     absent |= {"examples"} if not settings.n_examples else set()
     for shrunk, step_settings, step_schema in steps:
         kept = step_schema or keep_pointed_columns(question, schema)

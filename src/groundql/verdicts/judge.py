@@ -12,6 +12,8 @@ from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
 from groundql.verdicts.measures import name_measures, row_measures, tree_measures
 from groundql.verdicts.opened import OpenDatabase
 from groundql.verdicts.robust import robust_pairs
+from groundql.verdicts.spider_exec import spider_exec
+from groundql.verdicts.spider_match import exact_match, hardness
 
 Key = tuple[Path, str]
 TIMING_S = 5.0  # for all rounds of one pair; those that fit count
@@ -29,6 +31,7 @@ class Judging:
     n_timings: int = 0  # rounds that time each right prediction against its gold, for VES and R-VES
     n_instances: int = 0  # changed copies of each database on which a match must hold to be `robust`
     seed: int = 7  # of the copies
+    spider: bool = False  # Spider's execution accuracy, exact set match and hardness too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,8 @@ def _judge_database(
     later: dict[int, Verdict] = {}
     for position, outcomes in _decided(opened, executor, settings):
         verdict = _verdict(opened[position], outcomes, database, settings)
-        if _needs_copies(verdict, settings) or _needs_timing(verdict, cases[position], settings):
+        needs_more = _needs_copies(verdict, settings) or _needs_timing(verdict, cases[position], settings)
+        if needs_more or settings.spider:
             later[position] = verdict
         else:
             yield position, verdict
@@ -91,6 +95,8 @@ def _judge_database(
         _decide_robust(later, database, executor, settings)
     if settings.n_timings:
         _time(later, cases, database, executor, settings)
+    if settings.spider:
+        _judge_as_spider(later, cases, database, executor, settings)
     yield from later.items()
 
 
@@ -200,6 +206,33 @@ def _decide_robust(
     )
     for number, holds in zip(waiting, held, strict=True):
         verdicts[number] = verdicts[number].model_copy(update={"robust": holds})
+
+
+def _judge_as_spider(
+    verdicts: dict[int, Verdict],
+    cases: Sequence[Case],
+    database: OpenDatabase,
+    executor: Executor,
+    settings: Judging,
+) -> None:
+    """Set Spider's official scores; a prediction that is not there passes neither."""
+    asked = [number for number in verdicts if verdicts[number].gold_sql]
+    pairs = [(verdicts[number].gold_sql or "", cases[number].official_sql or "") for number in asked]
+    agree: list[bool] | list[None] = [None] * len(asked)
+    if database.path:
+        agree = spider_exec(
+            database.path, pairs, executor, deadline_s=settings.deadline_s, max_rows=settings.max_rows
+        )
+    for number, (gold_sql, sql), is_equal in zip(asked, pairs, agree, strict=True):
+        matched = exact_match(gold_sql, sql, database.schema)
+        difficulty = hardness(gold_sql, database.schema)
+        update = {
+            "spider_exec": is_equal,
+            "spider_match": matched,
+            "spider_hardness": difficulty,
+            "difficulty": verdicts[number].difficulty or difficulty,
+        }
+        verdicts[number] = verdicts[number].model_copy(update=update)
 
 
 def _time(

@@ -1,8 +1,8 @@
 """Whether a result holds the gold's columns, in any order and with others beside: reported apart from `ex_strict`."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
-from groundql.records import Outcome, Row
+from groundql.records import Cell, Outcome, Row
 from groundql.verdicts.rows import cell_key, same_results
 
 MAX_STEPS = 5_000_000  # row visits of the search; beyond this the answer is no
@@ -20,7 +20,17 @@ def holds_gold(gold: Outcome, predicted: Outcome, *, ordered: bool) -> bool:
     both_ran = gold.status == "ok" and predicted.status == "ok"
     if not both_ran or len(gold.columns) > len(predicted.columns) or len(gold.rows) != len(predicted.rows):
         return False
-    return not gold.rows or _Search(gold.rows, predicted.rows, ordered=ordered).succeeds()
+    return not gold.rows or columns_match(gold.rows, predicted.rows, ordered=ordered, key=cell_key)
+
+
+def columns_match(
+    gold: Sequence[Row], predicted: Sequence[Row], *, ordered: bool, key: Callable[[Cell], Hashable]
+) -> bool:
+    """Whether predicted columns can be chosen, one for each gold column, that have the gold's rows.
+
+    Both have rows, equally many; `key` says which values are equal.
+    """
+    return _Search(gold, predicted, ordered=ordered, key=key).succeeds()
 
 
 class _Search:
@@ -30,15 +40,23 @@ class _Search:
     have each id equally often (or in the same order).
     """
 
-    def __init__(self, gold: Sequence[Row], predicted: Sequence[Row], *, ordered: bool) -> None:
+    def __init__(
+        self,
+        gold: Sequence[Row],
+        predicted: Sequence[Row],
+        *,
+        ordered: bool,
+        key: Callable[[Cell], Hashable],
+    ) -> None:
         self.ordered = ordered
+        self.key = key
         self.values: dict[Hashable, int] = {}
         self.gold = self._columns(gold)
         self.predicted = self._columns(predicted)
         self.steps = 0
 
     def _columns(self, rows: Sequence[Row]) -> list[Ids]:
-        keyed = [[self.values.setdefault(cell_key(value), len(self.values)) for value in row] for row in rows]
+        keyed = [[self.values.setdefault(self.key(value), len(self.values)) for value in row] for row in rows]
         return [list(column) for column in zip(*keyed, strict=True)]
 
     def succeeds(self) -> bool:

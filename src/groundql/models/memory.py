@@ -1,0 +1,288 @@
+"""The plan: the peak memory of a training by part, before any weight is loaded. No torch.
+
+It counts what `training.trainer` really does: a frozen base in 4 or 16 bits, LoRA and AdamW in fp32 under autocast,
+logits at label positions only, packs or padded batches, with or without recomputation. The peak is that of the
+heaviest pass of an epoch. Not counted: decoding between epochs (`training.select_by`), and other programs on the card.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from groundql.config import Config, LoraSettings
+from groundql.errors import ModelMissing
+from groundql.models.catalog import BaseModelRow
+from groundql.models.workload import (
+    WINDOWS,
+    Duration,
+    Pass,
+    QuestionLengths,
+    durations,
+    make_passes,
+    operations,
+)
+from groundql.records import Record, read_text, write_text
+
+MIB = 2**20
+CONTEXT_MIB = 450.0  # CUDA context and loaded kernels: assumed, not measured; differs between cards and drivers
+WORKSPACE_MIB = 32.0  # cuBLAS takes it from the allocator on first use; the size on Hopper cards, less on others
+SLACK = 0.04  # what the caching allocator holds in gaps, of all that changes size during a step
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Properties of the program that trains. The defaults are ours; tests put those of measured programs."""
+
+    dropout_mask_bytes: int = 1  # a number that dropout passes: a bool on CUDA, a 16-bit number on CPU
+    widens_layer_norm: bool = True  # autocast on CUDA computes LayerNorm, and what follows from it, in fp32
+    bytes_a_logit: int = 12  # in backward, all fp32: log-softmax, its gradient, and the logit's own
+    bytes_a_score: int = 6  # attention weights of questions over their prefix: fp32 softmax and its 16-bit copy
+
+
+OURS = Stack()
+
+
+class Part(Record):
+    """One use of memory. `at_peak` is False for what is freed before the peak or comes after it."""
+
+    name: str
+    mib: float
+    note: str = ""
+    at_peak: bool = True
+
+
+class Plan(Record):
+    """What a training is predicted to take; the figures of memory are MiB."""
+
+    model: str
+    config_fingerprint: str
+    lengths_from: Literal["tokenizer", "characters", "assumed"]
+    parts: tuple[Part, ...]
+    peak_mib: float  # of the allocator: what `torch.cuda.max_memory_reserved` will say
+    context_mib: float = CONTEXT_MIB
+    card_mib: float | None  # memory_gib; None: no card is named
+    pass_tokens: int  # of the heaviest pass
+    pass_logit_rows: int
+    n_passes: int  # of an epoch
+    epoch_tokens: int
+    n_steps: int  # of all epochs
+    n_operations: float  # of all epochs
+    durations: tuple[Duration, ...]
+
+    @property
+    def total_mib(self) -> float:
+        """Peak and CUDA context: what the card must have."""
+        return self.peak_mib + self.context_mib
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the card has room; None where no card is named."""
+        return None if self.card_mib is None else self.total_mib <= self.card_mib
+
+    def excess(self, measured_mib: float) -> float:
+        """How far the prediction is above a measured `max_memory_reserved`, as a share of it."""
+        return self.peak_mib / measured_mib - 1
+
+
+def plan_of(
+    config: Config,
+    row: BaseModelRow,
+    questions: Sequence[QuestionLengths],
+    *,
+    lengths_from: Literal["tokenizer", "characters", "assumed"] = "tokenizer",
+    stack: Stack = OURS,
+) -> Plan:
+    """The plan of one config on a model of this shape, trained on questions of these lengths."""
+    settings = config.training
+    passes = make_passes(questions, settings, window=WINDOWS.get(row.architecture))
+    heaviest, parts = max(
+        ((one, parts_of(config, row, one, stack=stack)) for one in _candidates(passes)),
+        key=lambda found: sum_mib(found[1]),
+    )
+    n_operations = operations(passes, config, row) * settings.epochs
+    n_passes = len(passes) * settings.epochs
+    return Plan(
+        model=row.name,
+        config_fingerprint=config.fingerprint(),
+        lengths_from=lengths_from,
+        parts=parts,
+        peak_mib=sum_mib(parts),
+        card_mib=config.memory_gib * 1024 if config.memory_gib else None,
+        pass_tokens=heaviest.n_tokens,
+        pass_logit_rows=heaviest.n_logit_rows,
+        n_passes=len(passes),
+        epoch_tokens=sum(one.n_real_tokens for one in passes),
+        n_steps=round(-(-len(passes) // settings.accumulation) * settings.epochs),
+        n_operations=n_operations,
+        durations=durations(n_operations, n_passes, config, row),
+    )
+
+
+def sum_mib(parts: Sequence[Part]) -> float:
+    """Of the parts that are there at the peak."""
+    return sum(part.mib for part in parts if part.at_peak)
+
+
+def _candidates(passes: Sequence[Pass]) -> list[Pass]:
+    """The few passes of which one is the heaviest: memory grows with each of these sizes and nothing else."""
+    sizes = ("n_tokens", "n_logit_rows", "n_scores", "n_own", "n_mask_cells")
+    heavy = [max(passes, key=lambda one, size=size: getattr(one, size)) for size in sizes]  # type: ignore[misc]
+    both = max(passes, key=lambda one: one.n_tokens + one.n_logit_rows)
+    return [*heavy, both]
+
+
+def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OURS) -> tuple[Part, ...]:
+    """Memory by part at the peak of one pass: the loss, or the backward of one layer, whichever is greater."""
+    width = compute_bytes(config)
+    n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
+    again = config.training.checkpointing
+    kept_layer = layer_bytes(config, row, one, stack=stack)
+    casts = 2 * n_lora if width == 2 else 0
+    if again:
+        stream = 4 if _is_wide(config, row, stack) else width
+        kept = row.n_layers * row.hidden * stream * one.n_tokens
+        casts = casts / row.n_layers
+    else:
+        kept = row.n_layers * kept_layer - 4 * row.hidden * one.n_tokens  # the first norm's input needs no gradient
+    kept += (4 + width) * row.hidden * one.n_tokens  # final norm, and the embedded tokens
+    loss = stack.bytes_a_logit * one.n_logit_rows * row.vocab
+    backward = _backward_bytes(row, one, width)
+    unpacked = _unpacked_bytes(config, row, width)
+    layer = backward + unpacked + (kept_layer + casts if again else 0)
+    in_loss = loss >= layer
+    moving = kept + (0 if again else casts) + max(loss, layer)
+    label = "one layer recomputed" if again else "backward of a layer"
+    return (
+        *_held_parts(config, row, n_lora, width),
+        *([] if again else [Part(name="16-bit LoRA copies", mib=casts / MIB)]),
+        Part(name="layer inputs" if again else "activations", mib=kept / MIB, note=f"{one.n_tokens:,} tokens"),
+        Part(name="logits", mib=loss / MIB, note=f"{one.n_logit_rows:,} label positions", at_peak=in_loss),
+        Part(name=label, mib=(layer - unpacked) / MIB, at_peak=not in_loss),
+        Part(name="one weight unpacked", mib=unpacked / MIB, at_peak=not in_loss),
+        Part(name="cuBLAS workspace", mib=WORKSPACE_MIB),
+        Part(name="allocator slack", mib=SLACK * moving / MIB, note=f"{100 * SLACK:.0f} % of what changes size"),
+    )
+
+
+def _held_parts(config: Config, row: BaseModelRow, n_lora: int, width: int) -> Iterator[Part]:
+    """What stays from the first step to the last."""
+    bits = weight_bits(config)
+    n_linear = row.n_linear_weights()
+    n_head = 0 if row.tied else row.vocab * row.hidden
+    n_embedding = row.n_embedding_weights() - n_head
+    n_small = row.n_parameters() - n_linear - n_embedding - n_head
+    yield Part(name="frozen linears", mib=n_linear * bits / 8 / MIB, note=f"{bits:.4g} bits a weight")
+    yield Part(name="embedding", mib=n_embedding * width / MIB, note=f"{8 * width} bits")
+    if n_head:
+        yield Part(name="output head", mib=n_head * width / MIB, note=f"{8 * width} bits")
+    yield Part(name="norms and biases", mib=n_small * width / MIB)
+    yield Part(name="LoRA weights", mib=4 * n_lora / MIB, note=f"{n_lora:,} in fp32")
+    yield Part(name="LoRA gradients", mib=4 * n_lora / MIB, note="fp32")
+    yield Part(name="AdamW state", mib=8 * n_lora / MIB, note="two moments in fp32")
+
+
+def compute_bytes(config: Config) -> int:
+    """Of a number in the compute type: 2, or 4 for float32. "auto" is taken for a card: 16 bits."""
+    return 4 if config.model.compute_dtype == "float32" else 2
+
+
+def weight_bits(config: Config) -> float:
+    """Bits that a frozen linear's weight takes.
+
+    NF4 and FP4: 4 bits and a scale a block of 64: 32 bits, or 8 bits and a 32-bit scale of 256 scales, with code
+    tables. 4.1276 was measured on bitsandbytes 0.50.2; arXiv:2305.14314, section 3, has 4.127.
+    """
+    if config.model.quantization == "none":
+        return 8.0 * compute_bytes(config)
+    return 4.1276 if config.model.double_quantization else 4 + 32 / 64
+
+
+def layer_bytes(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OURS) -> float:
+    """What backward needs of one decoder layer, in bytes for the whole pass.
+
+    A count of the tensors that autograd saves, in `hidden` h, `ffn` f, query and key widths q and kv, at 2 bytes:
+    two norms 8h; gated FFN 6f, plain 2f (4f in fp32); attention at least 4q + 4kv; each distinct input of a LoRA
+    pair, at most 4h + 2q + 2f, and 2 rank a pair. Dropout gives each pair an input of its own, with a mask.
+
+    Fit: for 5 models (Qwen 0.5B, 1.5B, 3B, Falcon3-1B, StarCoder2-3B) x 3 settings (q and v; all-linear; all-linear
+    with dropout 0.05) of the saved bytes measured on bitsandbytes 0.50.2 and peft 0.21.2, the error is below 0.4 %.
+    """
+    return (
+        one.n_tokens
+        * (_norm_and_ffn_bytes(config, row, stack) + lora_input_bytes(config.lora, config, row, stack))
+        + _attention_bytes(config, row, one, stack)
+    )
+
+
+def _norm_and_ffn_bytes(config: Config, row: BaseModelRow, stack: Stack) -> float:
+    width = compute_bytes(config)
+    if row.architecture != "starcoder2":
+        return 2 * (4 * row.hidden + 4) + 3 * width * row.ffn
+    widens = stack.widens_layer_norm and width == 2
+    ffn = 4 if _is_wide(config, row, stack) else width
+    return 2 * ((4 if widens else width) * row.hidden + 8) + ffn * row.ffn
+
+
+def _is_wide(config: Config, row: BaseModelRow, stack: Stack) -> bool:
+    """Whether fp32 runs from LayerNorm through the layer: a 4-bit linear answers in the type it was asked in."""
+    widens = row.architecture == "starcoder2" and stack.widens_layer_norm
+    return widens and compute_bytes(config) == 2 and config.model.quantization != "none"
+
+
+def lora_input_bytes(lora: LoraSettings, config: Config, row: BaseModelRow, stack: Stack = OURS) -> float:
+    """Bytes a token and layer that LoRA pairs keep: their inputs, shared or each its own, and the rank's."""
+    width = compute_bytes(config)
+    chosen = [name for name in row.linears() if lora.targets == "all-linear" or name in lora.targets]
+    inputs = row.linears()
+    # An fp32 input is cast for each pair anew: peft's plain linear casts to fp32 first, and so does LayerNorm.
+    casts = width == 2 and (config.model.quantization == "none" or _is_wide(config, row, stack))
+    if lora.dropout:
+        kept = sum((width + stack.dropout_mask_bytes) * inputs[name][0] for name in chosen)
+    elif casts:
+        kept = sum(width * inputs[name][0] for name in chosen)
+    else:
+        shared = {_input_of(name) for name in chosen} - {"attention out"}  # attention keeps its own
+        kept = sum(width * (row.hidden if place != "ffn out" else row.ffn) for place in shared)
+    return kept + width * lora.rank * len(chosen)
+
+
+def _input_of(name: str) -> str:
+    """Which tensor a linear reads."""
+    places = {"o_proj": "attention out", "down_proj": "ffn out", "c_proj": "ffn out", "c_fc": "ffn in"}
+    return places.get(name) or ("ffn in" if name in ("gate_proj", "up_proj") else "attention in")
+
+
+def _attention_bytes(config: Config, row: BaseModelRow, one: Pass, stack: Stack) -> float:
+    """Queries, keys, values and results that attention keeps, with its masks, weights or sums."""
+    width = compute_bytes(config)
+    q, kv, heads = row.n_heads * row.head_dim, row.n_kv_heads * row.head_dim, row.n_heads
+    if one.n_prefix:  # packs: prefixes through SDPA with repeated heads, questions by products over the prefix
+        wide = _is_wide(config, row, stack)
+        whole = 0 if wide else width * (q + 2 * kv) * one.n_tokens  # views keep the whole projection
+        prefix = (width * (4 * q + 2 * kv if wide else 3 * q) + 4 * heads) * one.n_prefix
+        own = width * (2 * q + 2 * kv) * one.n_own
+        joined = width * q * one.n_tokens * (config.lora.dropout == 0 and not _casts_inputs(config, row, stack))
+        return whole + prefix + own + joined + stack.bytes_a_score * heads * one.n_scores
+    repeated = q if one.n_mask_cells else kv  # a mask makes transformers repeat the keys' heads
+    tokens = (width * (2 * q + 2 * repeated) + 4 * heads) * one.n_tokens
+    return tokens + (width + 1 / row.n_layers) * one.n_mask_cells
+
+
+def _casts_inputs(config: Config, row: BaseModelRow, stack: Stack) -> bool:
+    return compute_bytes(config) == 2 and (config.model.quantization == "none" or _is_wide(config, row, stack))
+
+
+def _backward_bytes(row: BaseModelRow, one: Pass, width: int) -> float:
+    """Gradients in flight in the FFN's backward: two of its inner width, two of the stream's."""
+    return width * (2 * row.ffn + 2 * row.hidden) * one.n_tokens
+
+
+def _unpacked_bytes(config: Config, row: BaseModelRow, width: int) -> float:
+    """The largest 4-bit weight in the compute type, with its scales in fp32."""
+    if config.model.quantization == "none":
+        return 0
+    largest = max(inputs * outputs for inputs, outputs in row.linears().values())
+    return largest * (width + 4 / 64)
