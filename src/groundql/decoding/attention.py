@@ -38,7 +38,7 @@ def _attention(
         )
         return out, None
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    layer = int(module.layer_idx)
     return shared_prefix_attention(query, key, value, shared_prefix[layer], ~attention_mask, scale), None
 
 

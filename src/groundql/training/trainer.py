@@ -46,7 +46,7 @@ class TrainingResult:
     peak_mib: float | None  # of the CUDA allocator; None on CPU
 
 
-class _Rows(Dataset[Any]):
+class _Rows(Dataset[Any]):  # type: ignore[misc]
     """A list as a torch data set."""
 
     def __init__(self, rows: Sequence[Any]) -> None:
@@ -90,10 +90,11 @@ def add_lora(model: Any, settings: LoraSettings, *, seed: int) -> Any:
     return tuned
 
 
-class SqlTrainer(Trainer):
+class SqlTrainer(Trainer):  # type: ignore[misc]  # transformers is not checked
     """transformers' Trainer whose evaluation runs the SQL: dev loss from packs, scores from `score_dev`."""
 
     score_dev: ScoreDev | None = None
+    control: Any
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         metrics: dict[str, float] = {}
@@ -123,7 +124,7 @@ class SqlTrainer(Trainer):
         return total / n_labels
 
 
-class _Watch(TrainerCallback):
+class _Watch(TrainerCallback):  # type: ignore[misc]
     """Writes the log, reports progress, and keeps non-finite gradients from the weights."""
 
     def __init__(self, run_dir: Path, on_step: OnStep | None, save_steps: int | None) -> None:
