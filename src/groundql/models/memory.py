@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from groundql.config import Config, LoraSettings
+from groundql.config import Config
 from groundql.errors import ModelMissing
 from groundql.models.catalog import BaseModelRow
 from groundql.models.workload import (
@@ -39,7 +39,6 @@ class Stack:
     dropout_mask_bytes: int = 1  # a number that dropout passes: a bool on CUDA, a 16-bit number on CPU
     widens_layer_norm: bool = True  # autocast on CUDA computes LayerNorm, and what follows from it, in fp32
     bytes_a_logit: int = 12  # in backward, all fp32: log-softmax, its gradient, and the logit's own
-    bytes_a_score: int = 6  # attention weights of questions over their prefix: fp32 softmax and its 16-bit copy
 
 
 OURS = Stack()
@@ -128,7 +127,7 @@ def sum_mib(parts: Sequence[Part]) -> float:
 
 def _candidates(passes: Sequence[Pass]) -> list[Pass]:
     """The few passes of which one is the heaviest: memory grows with each of these sizes and nothing else."""
-    sizes = ("n_tokens", "n_logit_rows", "n_scores", "n_own", "n_mask_cells")
+    sizes = ("n_tokens", "n_logit_rows", "n_prefix_scores", "n_mask_cells")
     heavy = [max(passes, key=lambda one, size=size: getattr(one, size)) for size in sizes]  # type: ignore[misc]
     both = max(passes, key=lambda one: one.n_tokens + one.n_logit_rows)
     return [*heavy, both]
@@ -212,7 +211,7 @@ def layer_bytes(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = 
     """
     return (
         one.n_tokens
-        * (_norm_and_ffn_bytes(config, row, stack) + lora_input_bytes(config.lora, config, row, stack))
+        * (_norm_and_ffn_bytes(config, row, stack) + lora_input_bytes(config, row, stack))
         + _attention_bytes(config, row, one, stack)
     )
 
@@ -221,38 +220,42 @@ def _norm_and_ffn_bytes(config: Config, row: BaseModelRow, stack: Stack) -> floa
     width = compute_bytes(config)
     if row.architecture != "starcoder2":
         return 2 * (4 * row.hidden + 4) + 3 * width * row.ffn
-    widens = stack.widens_layer_norm and width == 2
     ffn = 4 if _is_wide(config, row, stack) else width
-    return 2 * ((4 if widens else width) * row.hidden + 8) + ffn * row.ffn
+    return 2 * ((4 if _widens(config, row, stack) else width) * row.hidden + 8) + ffn * row.ffn
+
+
+def _widens(config: Config, row: BaseModelRow, stack: Stack) -> bool:
+    """Whether autocast computes the norms in fp32 and hands fp32 on."""
+    return row.architecture == "starcoder2" and stack.widens_layer_norm and compute_bytes(config) == 2
 
 
 def _is_wide(config: Config, row: BaseModelRow, stack: Stack) -> bool:
-    """Whether fp32 runs from LayerNorm through the layer: a 4-bit linear answers in the type it was asked in."""
-    widens = row.architecture == "starcoder2" and stack.widens_layer_norm
-    return widens and compute_bytes(config) == 2 and config.model.quantization != "none"
+    """Whether fp32 runs on through the layer: a 4-bit linear answers in the type that it was asked in."""
+    return _widens(config, row, stack) and config.model.quantization != "none"
 
 
-def lora_input_bytes(lora: LoraSettings, config: Config, row: BaseModelRow, stack: Stack = OURS) -> float:
-    """Bytes a token and layer that LoRA pairs keep: their inputs, shared or each its own, and the rank's."""
-    width = compute_bytes(config)
-    chosen = [name for name in row.linears() if lora.targets == "all-linear" or name in lora.targets]
+def lora_input_bytes(config: Config, row: BaseModelRow, stack: Stack = OURS) -> float:
+    """Bytes a token and layer that LoRA pairs keep: their inputs, shared or each its own, and the rank's.
+
+    The input of `o_proj` is counted with attention, except where dropout makes a copy.
+    """
+    width, lora = compute_bytes(config), config.lora
     inputs = row.linears()
-    # An fp32 input is cast for each pair anew: peft's plain linear casts to fp32 first, and so does LayerNorm.
-    casts = width == 2 and (config.model.quantization == "none" or _is_wide(config, row, stack))
+    chosen = [name for name in inputs if lora.targets == "all-linear" or name in lora.targets]
     if lora.dropout:
         kept = sum((width + stack.dropout_mask_bytes) * inputs[name][0] for name in chosen)
-    elif casts:
-        kept = sum(width * inputs[name][0] for name in chosen)
+    elif _widens(config, row, stack):  # autocast casts an fp32 input for each pair anew
+        kept = sum(width * inputs[name][0] for name in chosen if name != "o_proj")
     else:
-        shared = {_input_of(name) for name in chosen} - {"attention out"}  # attention keeps its own
-        kept = sum(width * (row.hidden if place != "ffn out" else row.ffn) for place in shared)
+        kept = sum({_input_of(name): width * inputs[name][0] for name in chosen if name != "o_proj"}.values())
     return kept + width * lora.rank * len(chosen)
 
 
 def _input_of(name: str) -> str:
     """Which tensor a linear reads."""
-    places = {"o_proj": "attention out", "down_proj": "ffn out", "c_proj": "ffn out", "c_fc": "ffn in"}
-    return places.get(name) or ("ffn in" if name in ("gate_proj", "up_proj") else "attention in")
+    if name in ("gate_proj", "up_proj", "c_fc"):
+        return "ffn in"
+    return "ffn out" if name in ("down_proj", "c_proj") else "attention in"
 
 
 def _attention_bytes(config: Config, row: BaseModelRow, one: Pass, stack: Stack) -> float:
@@ -264,15 +267,13 @@ def _attention_bytes(config: Config, row: BaseModelRow, one: Pass, stack: Stack)
         whole = 0 if wide else width * (q + 2 * kv) * one.n_tokens  # views keep the whole projection
         prefix = (width * (4 * q + 2 * kv if wide else 3 * q) + 4 * heads) * one.n_prefix
         own = width * (2 * q + 2 * kv) * one.n_own
-        joined = width * q * one.n_tokens * (config.lora.dropout == 0 and not _casts_inputs(config, row, stack))
-        return whole + prefix + own + joined + stack.bytes_a_score * heads * one.n_scores
+        has_o = config.lora.targets == "all-linear" or "o_proj" in config.lora.targets
+        joined = width * q * one.n_tokens if has_o and not config.lora.dropout else 0
+        scores = (4 + width) * one.n_own_scores + (4 + 2 * width) * one.n_prefix_scores  # fp32 softmax, its copies
+        return whole + prefix + own + joined + heads * scores
     repeated = q if one.n_mask_cells else kv  # a mask makes transformers repeat the keys' heads
     tokens = (width * (2 * q + 2 * repeated) + 4 * heads) * one.n_tokens
     return tokens + (width + 1 / row.n_layers) * one.n_mask_cells
-
-
-def _casts_inputs(config: Config, row: BaseModelRow, stack: Stack) -> bool:
-    return compute_bytes(config) == 2 and (config.model.quantization == "none" or _is_wide(config, row, stack))
 
 
 def _backward_bytes(row: BaseModelRow, one: Pass, width: int) -> float:

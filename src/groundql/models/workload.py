@@ -44,7 +44,8 @@ class Pass:
     n_logit_rows: int  # positions that go through the output head
     n_prefix: int = 0  # tokens of shared prefixes, each attended within itself (packs without a dense mask)
     n_own: int = 0  # tokens of questions, padded in their blocks (the same packs)
-    n_scores: int = 0  # weights a head that the questions' attention keeps (the same packs)
+    n_own_scores: int = 0  # attention weights a head, of questions on themselves (the same packs)
+    n_prefix_scores: int = 0  # of questions on their prefix (the same packs)
     n_mask_cells: int = 0  # of a dense mask
     n_pairs: float  # (token, token seen) a head: what attention computes
 
@@ -116,7 +117,7 @@ def _group_tokens(group: Sequence[QuestionLengths]) -> int:
 
 def _packed(groups: Sequence[Sequence[QuestionLengths]]) -> Pass:
     """One pack in `training.attention.packed_attention`."""
-    n_own = n_scores = 0
+    n_own = n_own_scores = n_prefix_scores = 0
     n_pairs = 0.0
     for group in groups:
         prefix = group[0].n_prefix
@@ -124,8 +125,10 @@ def _packed(groups: Sequence[Sequence[QuestionLengths]]) -> Pass:
         n_pairs += prefix**2 / 2 + sum(n * prefix + n**2 / 2 for n in own)
         for i in range(0, len(own), QUESTIONS_AT_ONCE):
             block = own[i : i + QUESTIONS_AT_ONCE]
-            n_own += len(block) * block[-1]
-            n_scores += len(block) * block[-1] * (prefix + block[-1])
+            n_block = len(block) * block[-1]
+            n_own += n_block
+            n_own_scores += n_block * block[-1]
+            n_prefix_scores += n_block * prefix
     n_tokens = sum(map(_group_tokens, groups))
     return Pass(
         n_tokens=n_tokens,
@@ -133,7 +136,8 @@ def _packed(groups: Sequence[Sequence[QuestionLengths]]) -> Pass:
         n_logit_rows=1 + sum(question.n_answer for group in groups for question in group),
         n_prefix=sum(group[0].n_prefix for group in groups),
         n_own=n_own,
-        n_scores=n_scores,
+        n_own_scores=n_own_scores,
+        n_prefix_scores=n_prefix_scores,
         n_pairs=n_pairs,
     )
 
