@@ -86,6 +86,7 @@ class TrainingSettings(Settings):
     checkpointing: bool = False  # recompute activations: less memory, a third more time
     logging_steps: int = Field(10, ge=1)
     save_steps: int | None = Field(None, ge=1)  # besides every epoch, so that a kill loses less
+    max_minutes: float | None = Field(None, gt=0)  # of optimisation: then it stops where it is, and says so
     select_by: Literal["ex_strict", "grounded", "loss", "last"] = "ex_strict"  # which checkpoint is kept
     seed: int = 7
 

@@ -332,3 +332,11 @@ def test_decoding_dev_between_epochs_changes_nothing_in_training(tmp_path, packi
     quiet, _ = train(tmp_path / "quiet", packing=packing)
     scored, _ = train(tmp_path / "scored", packing=packing, score_dev=score)
     assert same(adapter(scored), adapter(quiet))
+
+
+def test_the_time_limit_stops_after_the_step_it_falls_in_and_the_count_says_so(tmp_path):
+    _, whole = train(tmp_path / "whole")
+    _, cut = train(tmp_path / "cut", max_minutes=1e-9)
+    assert (cut.n_steps, cut.n_planned_steps) == (1, 2 * N_PACKS)
+    assert whole.n_steps == whole.n_planned_steps == 2 * N_PACKS
+    assert cut.trained_tokens == pytest.approx(whole.trained_tokens / whole.n_steps, abs=1)

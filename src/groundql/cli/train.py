@@ -60,7 +60,9 @@ def train_run(settings: Config, run_dir: Path, *, resume: bool = False) -> None:
 
         info = tune(settings, run_dir, resume=resume, say=say, on_step=on_step)
     results = info.results
-    print(f"steps        {results['n_steps']:.0f}   {results['n_dropped_steps']:.0f} dropped as non-finite")
+    planned = f" of {results['n_planned_steps']:.0f}: training.max_minutes"
+    cut = planned if results["n_steps"] < results["n_planned_steps"] else ""
+    print(f"steps        {results['n_steps']:.0f}{cut}   {results['n_dropped_steps']:.0f} dropped as non-finite")
     print(f"best step    {results['best_step']:.0f}   by {settings.training.select_by}")
     print(
         f"tokens       {results['trained_tokens']:.0f}   {results['trained_tokens'] / results['elapsed_s']:.0f} a second"

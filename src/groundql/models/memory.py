@@ -5,14 +5,12 @@ logits at label positions only, packs or padded batches, with or without recompu
 heaviest pass of an epoch. Not counted: decoding between epochs (`training.select_by`), and other programs on the card.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from groundql.config import Config
-from groundql.errors import ModelMissing
 from groundql.models.catalog import BaseModelRow
 from groundql.models.workload import (
     WINDOWS,
@@ -23,11 +21,13 @@ from groundql.models.workload import (
     make_passes,
     operations,
 )
-from groundql.records import Record, read_text, write_text
+from groundql.records import Record, write_text
 
 MIB = 2**20
-CONTEXT_MIB = 450.0  # CUDA context and loaded kernels: assumed, not measured; differs between cards and drivers
-WORKSPACE_MIB = 32.0  # cuBLAS takes it from the allocator on first use; the size on Hopper cards, less on others
+CONTEXT_MIB = (
+    450.0  # CUDA context and loaded kernels: assumed, not measured; differs between cards and drivers
+)
+WORKSPACE_MIB = 100.0  # cuBLAS's 32 on Hopper cards, and segments rounded up: fitted to runs on an H200
 SLACK = 0.04  # what the caching allocator holds in gaps, of all that changes size during a step
 PLAN_FILE = "plan.json"
 
@@ -38,7 +38,9 @@ class Stack:
 
     dropout_mask_bytes: int = 1  # a number that dropout passes: a bool on CUDA, a 16-bit number on CPU
     widens_layer_norm: bool = True  # autocast on CUDA computes LayerNorm, and what follows from it, in fp32
-    bytes_a_logit: int = 12  # in backward, all fp32: log-softmax, its gradient, and the logit's own
+    bytes_a_logit: int = (
+        14  # backward: log-softmax, its and the logit's gradient in fp32; a 16-bit block held
+    )
 
 
 OURS = Stack()
@@ -139,13 +141,16 @@ def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OUR
     n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
     again = config.training.checkpointing
     kept_layer = layer_bytes(config, row, one, stack=stack)
-    casts = 2 * n_lora if width == 2 else 0
+    casts = 2.0 * n_lora if width == 2 else 0.0
+    kept: float
     if again:
         stream = 4 if _is_wide(config, row, stack) else width
         kept = row.n_layers * row.hidden * stream * one.n_tokens
         casts = casts / row.n_layers
     else:
-        kept = row.n_layers * kept_layer - 4 * row.hidden * one.n_tokens  # the first norm's input needs no gradient
+        kept = (
+            row.n_layers * kept_layer - 4 * row.hidden * one.n_tokens
+        )  # the first norm's input needs no gradient
     kept += (4 + width) * row.hidden * one.n_tokens  # final norm, and the embedded tokens
     loss = stack.bytes_a_logit * one.n_logit_rows * row.vocab
     backward = _backward_bytes(row, one, width)
@@ -157,12 +162,16 @@ def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OUR
     return (
         *_held_parts(config, row, n_lora, width),
         *([] if again else [Part(name="16-bit LoRA copies", mib=casts / MIB)]),
-        Part(name="layer inputs" if again else "activations", mib=kept / MIB, note=f"{one.n_tokens:,} tokens"),
+        Part(
+            name="layer inputs" if again else "activations", mib=kept / MIB, note=f"{one.n_tokens:,} tokens"
+        ),
         Part(name="logits", mib=loss / MIB, note=f"{one.n_logit_rows:,} label positions", at_peak=in_loss),
         Part(name=label, mib=(layer - unpacked) / MIB, at_peak=not in_loss),
         Part(name="one weight unpacked", mib=unpacked / MIB, at_peak=not in_loss),
-        Part(name="cuBLAS workspace", mib=WORKSPACE_MIB),
-        Part(name="allocator slack", mib=SLACK * moving / MIB, note=f"{100 * SLACK:.0f} % of what changes size"),
+        Part(name="workspaces", mib=WORKSPACE_MIB),
+        Part(
+            name="allocator slack", mib=SLACK * moving / MIB, note=f"{100 * SLACK:.0f} % of what changes size"
+        ),
     )
 
 
@@ -209,11 +218,9 @@ def layer_bytes(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = 
     Fit: for 5 models (Qwen 0.5B, 1.5B, 3B, Falcon3-1B, StarCoder2-3B) x 3 settings (q and v; all-linear; all-linear
     with dropout 0.05) of the saved bytes measured on bitsandbytes 0.50.2 and peft 0.21.2, the error is below 0.4 %.
     """
-    return (
-        one.n_tokens
-        * (_norm_and_ffn_bytes(config, row, stack) + lora_input_bytes(config, row, stack))
-        + _attention_bytes(config, row, one, stack)
-    )
+    return one.n_tokens * (
+        _norm_and_ffn_bytes(config, row, stack) + lora_input_bytes(config, row, stack)
+    ) + _attention_bytes(config, row, one, stack)
 
 
 def _norm_and_ffn_bytes(config: Config, row: BaseModelRow, stack: Stack) -> float:
@@ -262,14 +269,18 @@ def _attention_bytes(config: Config, row: BaseModelRow, one: Pass, stack: Stack)
     """Queries, keys, values and results that attention keeps, with its masks, weights or sums."""
     width = compute_bytes(config)
     q, kv, heads = row.n_heads * row.head_dim, row.n_kv_heads * row.head_dim, row.n_heads
-    if one.n_prefix:  # packs: prefixes through SDPA with repeated heads, questions by products over the prefix
+    if (
+        one.n_prefix
+    ):  # packs: prefixes through SDPA with repeated heads, questions by products over the prefix
         wide = _is_wide(config, row, stack)
         whole = 0 if wide else width * (q + 2 * kv) * one.n_tokens  # views keep the whole projection
         prefix = (width * (4 * q + 2 * kv if wide else 3 * q) + 4 * heads) * one.n_prefix
         own = width * (2 * q + 2 * kv) * one.n_own
         has_o = config.lora.targets == "all-linear" or "o_proj" in config.lora.targets
         joined = width * q * one.n_tokens if has_o and not config.lora.dropout else 0
-        scores = (4 + width) * one.n_own_scores + (4 + 2 * width) * one.n_prefix_scores  # fp32 softmax, its copies
+        scores = (4 + width) * one.n_own_scores + (
+            4 + 2 * width
+        ) * one.n_prefix_scores  # fp32 softmax, its copies
         return whole + prefix + own + joined + heads * scores
     repeated = q if one.n_mask_cells else kv  # a mask makes transformers repeat the keys' heads
     tokens = (width * (2 * q + 2 * repeated) + 4 * heads) * one.n_tokens
@@ -287,3 +298,57 @@ def _unpacked_bytes(config: Config, row: BaseModelRow, width: int) -> float:
         return 0
     largest = max(inputs * outputs for inputs, outputs in row.linears().values())
     return largest * (width + 4 / 64)
+
+
+class Change(NamedTuple):
+    """Settings, as `--set` takes them, with which a training fits the card, and its peak then."""
+
+    settings: tuple[str, ...]
+    total_mib: float
+
+
+def find_change(config: Config, row: BaseModelRow, questions: Sequence[QuestionLengths]) -> Change | None:
+    """The smallest change that makes it fit `memory_gib`; None where no tried one does.
+
+    One setting where one is enough, in this order: checkpointing, the largest smaller pack or batch, rank; then
+    checkpointing with a smaller pack or batch, and with a lower rank too.
+    """
+    pack = [("training.pack_tokens", tokens) for tokens in _smaller_packs(config, questions)]
+    batch = [("training.batch_size", n) for n in range(config.training.batch_size - 1, 0, -1)]
+    smaller = [[change] for change in (batch + pack if config.training.packing == "shared" else batch)]
+    ranks = [[("lora.rank", rank)] for rank in (128, 64, 32, 16, 8, 4) if rank < config.lora.rank]
+    again: list[list[tuple[str, Any]]] = [[("training.checkpointing", True)]]
+    if config.training.checkpointing:
+        again = [[]]
+    both = [one + two for one in again for two in smaller]
+    least = both[-1] if both else again[0]
+    for changes in (*again, *smaller, *ranks, *both, *(least + rank for rank in ranks)):
+        if not changes:
+            continue
+        plan = plan_of(with_settings(config, changes), row, questions)
+        if plan.fits:
+            texts = tuple(f"{key}={str(value).lower()}" for key, value in changes)
+            return Change(texts, plan.total_mib)
+    return None
+
+
+def _smaller_packs(config: Config, questions: Sequence[QuestionLengths]) -> list[int]:
+    """Pack sizes below the config's that still hold the longest question, from large to small."""
+    longest = max(question.n_tokens for question in questions)
+    now = config.training.pack_tokens
+    steps = (now * share // 128 * 16 for share in (7, 6, 5, 4, 3, 2, 1))
+    return [tokens for tokens in steps if longest <= tokens < now]
+
+
+def with_settings(config: Config, changes: Sequence[tuple[str, Any]]) -> Config:
+    """`config` with some `group.setting` of it changed."""
+    for key, value in changes:
+        group, setting = key.split(".")
+        changed = getattr(config, group).model_copy(update={setting: value})
+        config = config.model_copy(update={group: changed})
+    return config
+
+
+def write_plan(run_dir: Path, plan: Plan) -> None:
+    """plan.json into a run folder, whole or not at all."""
+    write_text(run_dir / PLAN_FILE, plan.model_dump_json(indent=2) + "\n")

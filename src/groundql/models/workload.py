@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from groundql.config import Config, TrainingSettings
 from groundql.models.catalog import BaseModelRow
 
-QUESTIONS_AT_ONCE = 8  # of a group in one piece of attention, padded to the longest: as training.attention has it
+QUESTIONS_AT_ONCE = (
+    8  # of a group in one piece of attention, padded to the longest: as training.attention has it
+)
 ALONE = 32  # packs under a dense mask get one token more where this divides their length: as training.packs has it
 OPEN_PACKS = 8  # among which a group looks for room: as training.packs has it
 WINDOWS = {"starcoder2": 4096}  # positions that attention looks back, where it is limited (its config.json)
@@ -101,9 +103,7 @@ def _split(same: list[QuestionLengths], settings: TrainingSettings) -> list[list
     used = same[0].n_prefix
     even_size = -(-len(same) // -(-len(same) // settings.group_size))
     for question in same:
-        if groups[-1] and (
-            len(groups[-1]) >= even_size or used + question.n_own > settings.pack_tokens
-        ):
+        if groups[-1] and (len(groups[-1]) >= even_size or used + question.n_own > settings.pack_tokens):
             groups.append([])
             used = same[0].n_prefix
         groups[-1].append(question)
@@ -164,7 +164,9 @@ def _rows_of(length: int, sizes: list[int], n_answers: list[int], *, needs_mask:
         n_real_tokens=sum(sizes),
         n_logit_rows=len(sizes) * min(length, 1 + sum(n_answers)),
         n_mask_cells=cells if needs_mask else 0,
-        n_pairs=cells if needs_mask else cells / 2,  # a dense mask keeps attention from passing over what it hides
+        n_pairs=cells
+        if needs_mask
+        else cells / 2,  # a dense mask keeps attention from passing over what it hides
     )
 
 
@@ -239,7 +241,9 @@ class Duration:
     source: str
 
 
-def durations(n_operations: float, n_passes: float, config: Config, row: BaseModelRow) -> tuple[Duration, ...]:
+def durations(
+    n_operations: float, n_passes: float, config: Config, row: BaseModelRow
+) -> tuple[Duration, ...]:
     """Bounds and estimates, not measurements: nothing here was run with this config."""
     found = []
     for machine in MACHINES:

@@ -39,6 +39,7 @@ class TrainingResult:
     """What a finished training measured."""
 
     n_steps: int
+    n_planned_steps: int  # more than n_steps where training.max_minutes stopped it
     n_dropped_steps: int  # non-finite: never reached the weights
     best_step: int
     trained_tokens: int
@@ -127,8 +128,11 @@ class SqlTrainer(Trainer):  # type: ignore[misc]  # transformers is not checked
 class _Watch(TrainerCallback):  # type: ignore[misc]
     """Writes the log, reports progress, and keeps non-finite gradients from the weights."""
 
-    def __init__(self, run_dir: Path, on_step: OnStep | None, save_steps: int | None) -> None:
+    def __init__(
+        self, run_dir: Path, on_step: OnStep | None, *, save_steps: int | None, max_minutes: float | None
+    ) -> None:
         self.run_dir, self.on_step = run_dir, on_step
+        self.ends_s = time.monotonic() + max_minutes * 60 if max_minutes else None
         self.writer = _curves(run_dir / "tensorboard")
         self.save_steps = save_steps
         self.n_in_a_row = 0
@@ -167,6 +171,8 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         ends_epoch = float(state.epoch).is_integer()  # there it is saved anyway, once it is evaluated
         if self.save_steps and state.global_step % self.save_steps == 0 and not ends_epoch:
             control.should_save = True
+        if self.ends_s is not None and time.monotonic() > self.ends_s:
+            control.should_training_stop = True
         if self.on_step:
             self.on_step(state.global_step, state.max_steps, None)
 
@@ -202,7 +208,7 @@ def train_adapter(
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
     has_dev = bool(dev_rows) or score_dev is not None
     arguments = _arguments(config, run_dir, model, has_dev=has_dev)
-    watch = _Watch(run_dir, on_step, settings.save_steps)
+    watch = _Watch(run_dir, on_step, save_steps=settings.save_steps, max_minutes=settings.max_minutes)
     set_seed(settings.seed)
     trainer = SqlTrainer(
         model=model,
@@ -233,9 +239,10 @@ def train_adapter(
     best = trainer.state.best_model_checkpoint
     return TrainingResult(
         n_steps=trainer.state.global_step,
+        n_planned_steps=trainer.state.max_steps,
         n_dropped_steps=n_dropped_steps(run_dir),
         best_step=int(best.rsplit("-", 1)[1]) if best else trainer.state.global_step,
-        trained_tokens=round(sum(_n_tokens(row) for row in rows) * settings.epochs),
+        trained_tokens=round(sum(_n_tokens(row) for row in rows) * float(trainer.state.epoch)),
         elapsed_s=time.monotonic() - started,
         peak_mib=torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else None,
     )
