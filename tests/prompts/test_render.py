@@ -122,5 +122,5 @@ def test_no_more_example_values_than_asked_and_none_for_keys():
     lines = rendered(schema=schema, settings=PromptSettings(n_examples=2)).prefix.splitlines()
     assert "note, -- 'a', 'b'" in lines
     assert (
-        "customer INTEGER REFERENCES customer(id), -- who paid" in lines
+        "customer integer REFERENCES customer(id), -- who paid" in lines
     )  # its example value would say nothing

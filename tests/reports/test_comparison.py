@@ -1,5 +1,7 @@
 """Paired comparison: who gained what, and when a difference is no more than noise."""
 
+import math
+
 import pytest
 
 from groundql.errors import DataError
@@ -72,13 +74,19 @@ def test_an_undecided_question_is_neither_gained_nor_lost():
 
 
 def test_a_fault_that_goes_away_is_a_gain():
-    class FullerVerdict(Verdict):
-        invented_table: bool | None = None
-
-    a = FullerVerdict(**climbed(1).model_dump(), invented_table=True)
-    b = FullerVerdict(**climbed(1).model_dump(), invented_table=False)
-    found = compare([a], [b])["rungs"]["invented_table"]
+    found = compare([climbed(1, invented_table=True)], [climbed(1, invented_table=False)])
+    found = found["rungs"]["invented_table"]
     assert (found["only_a"], found["gained"], found["lost"]) == (1, ["1"], [])
+
+
+def test_steps_are_compared_where_both_have_them():
+    a = [climbed(1, step_ratio=1.0), climbed(2, step_ratio=2.0), climbed(3, "ran")]
+    b = [climbed(1, step_ratio=2.0), climbed(2, step_ratio=2.0), climbed(3, step_ratio=9.0)]
+    found = compare(a, b)
+    steps = found["means"]["step_ratio"]
+    assert (steps["a"], steps["b"], steps["n"]) == (pytest.approx(2**0.5), pytest.approx(2), 2)
+    assert steps["difference"]["value"] == pytest.approx(math.log(2) / 2)
+    assert "step_ratio" in comparison_table(found)
 
 
 def test_a_reworded_question_or_another_gold_is_named():

@@ -200,14 +200,10 @@ def test_a_label_with_bytes_that_are_no_utf8_is_written_with_a_mark(tmp_path):
     assert "run?" in page
 
 
-def test_invented_names_and_means_are_shown_once_judged(tmp_path, monkeypatch):
-    class FullerVerdict(Verdict):
-        invented_column: bool | None = None
-        r_ves: float | None = None
-
-    monkeypatch.setattr("groundql.reports.runs.Verdict", FullerVerdict)
-    verdict = FullerVerdict(**climbed(1, "read_only").model_dump(), invented_column=True, r_ves=0.5)
+def test_invented_names_and_means_are_shown_once_judged(tmp_path):
+    verdict = climbed(1, "read_only", invented_column=True, r_ves=0.5, findings=("invented column: colour",))
     page = write_report([_write_run(tmp_path / "a", [verdict])], tmp_path / "out").read_text()
     assert "Invented names" in page
     assert "0.500" in page
-    assert _page_data(page)["questions"][0]["runs"][0]["cause"] == "invented column"
+    run = _page_data(page)["questions"][0]["runs"][0]
+    assert (run["cause"], run["findings"]) == ("invented column", ["invented column: colour"])

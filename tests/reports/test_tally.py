@@ -14,13 +14,6 @@ from tests.reports.verdicts import climbed
 RUNGS = ("extracted", "parsed", "read_only", "grounded", "ran", "ex_bird", "ex_strict")
 
 
-class FullerVerdict(Verdict):
-    """A verdict with the measures that some judges add."""
-
-    soft_f1: float | None = None
-    invented_column: bool | None = None
-
-
 def test_each_rung_counts_over_all_questions():
     found = tally([climbed(1), climbed(2, "grounded"), climbed(3, "parsed"), climbed(4, "")])
     assert found["n"] == 4
@@ -60,17 +53,46 @@ def test_measures_that_no_judge_computed_are_absent_rather_than_invented():
     assert not {"soft_f1", "ves", "r_ves", "ast_equal", "invented_table", "robust"} & set(tally([climbed(1)]))
 
 
-def test_a_new_field_of_the_verdict_flows_through():
-    plain = climbed(1).model_dump()
+def test_measures_beside_the_ladder_flow_through():
     verdicts = [
-        FullerVerdict(**plain, soft_f1=1.0, invented_column=False),
-        FullerVerdict(**plain | {"question_id": "2"}, soft_f1=0.5, invented_column=True),
+        climbed(1, soft_f1=1.0, invented_column=False),
+        climbed(2, soft_f1=0.5, invented_column=True),
     ]
     found = tally(verdicts)
     assert found["soft_f1"] == 0.75
     assert found["intervals"]["soft_f1"] == {"low": 0.5, "high": 1.0}
     assert found["invented_column"]["count"] == 1
     assert "soft_f1" in rung_table(found)
+
+
+def test_every_measure_of_a_verdict_is_in_the_tally():
+    """A new field of Verdict that holds a measure must be named in the tally, or here as none."""
+    no_measures = {"n_references", "n_bad_references"}
+    numbers = [
+        name
+        for name, field in Verdict.model_fields.items()
+        if any(kind in str(field.annotation) for kind in ("bool", "float"))
+    ]
+    verdict = climbed(1, **dict.fromkeys(numbers, 1))
+    assert set(numbers) - no_measures <= set(tally([verdict]))
+
+
+def test_the_matched_that_fall_on_changed_copies_are_counted():
+    found = tally([climbed(1, robust=True), climbed(2, robust=False), climbed(3, "ran", robust=False)])
+    assert (found["robust"]["count"], found["robust"]["fell"], found["robust"]["of"]) == (1, 1, 2)
+    assert "1 of 2 matched fell" in rung_table(found)
+
+
+def test_steps_are_a_geometric_mean_over_what_matched():
+    found = tally([climbed(1, step_ratio=2.0), climbed(2, step_ratio=0.5), climbed(3, "ran")])
+    assert found["step_ratio"] == pytest.approx(1)
+    assert found["intervals"]["step_ratio"]["n"] == 2
+
+
+def test_spider_s_scores_are_there_by_hardness():
+    found = tally([climbed(1, difficulty="extra", spider_match=True, spider_exec=False)])
+    assert found["by_difficulty"]["extra"]["spider_match"]["count"] == 1
+    assert found["spider_exec"]["count"] == 0
 
 
 def test_classes_keep_the_order_of_difficulty_and_add_up_to_all():

@@ -22,7 +22,8 @@ def test_six_endless_predictions_before_ten_right_ones_leave_ten_right():
     assert [verdict.ex_strict for verdict in verdicts] == [False] * 6 + [True] * 10
 
 
-def test_equal_queries_run_once(monkeypatch):
+def test_equal_queries_run_once_and_a_gold_once_for_all_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     ran = []
 
     class Counting(judge.Executor):
@@ -30,10 +31,11 @@ def test_equal_queries_run_once(monkeypatch):
             return super().run_each(ran.append(job.sql) or job for job in jobs)
 
     monkeypatch.setattr(judge, "Executor", Counting)
-    judge_completions(
-        data_of([GOLD] * 5), [completion(sql, str(n)) for n, sql in enumerate([GOLD, "SELECT 1"] * 2)]
-    )
+    answers = [completion(sql, str(n)) for n, sql in enumerate([GOLD, "SELECT 1"] * 2)]
+    first = judge_completions(data_of([GOLD] * 5), answers)
     assert sorted(ran) == ["SELECT 1", GOLD]
+    assert judge_completions(data_of([GOLD] * 5), answers) == first
+    assert sorted(ran) == ["SELECT 1", "SELECT 1", GOLD]
 
 
 def test_verdicts_come_in_the_order_of_the_questions_and_are_told_of_at_once():

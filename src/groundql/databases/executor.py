@@ -31,20 +31,21 @@ AHEAD_BYTES = 16_384  # no more than this waits in the pipe, so that neither sid
 
 @dataclass(frozen=True)
 class Job:
-    """One statement to run on one SQLite file."""
+    """One statement to run on one SQLite file, or on the database of another engine that a URL names."""
 
-    path: Path
+    path: Path | str  # a str may be a URL: duckdb:PATH, postgresql://...
     sql: str
     deadline_s: float = 30.0
     max_rows: int = 100_000
     quoted_strings: bool = False  # True: an unknown "name" is a string, as SQLite's default has it
     against: str = ""  # with `n_rounds`: the rows are times of both, see `guard.time_pair`
     n_rounds: int = 0
+    bind_only: bool = False  # engines beside SQLite: whether it binds, without running it
 
     def packed(self) -> bytes:
         """As the worker reads it."""
         settings = (self.deadline_s, self.max_rows, self.quoted_strings, self.against, self.n_rounds)
-        return marshal.dumps((str(self.path), self.sql, *settings))
+        return marshal.dumps((str(self.path), self.sql, *settings, self.bind_only))
 
 
 class _Worker:
@@ -147,7 +148,7 @@ class Executor:
 
     def run(
         self,
-        path: Path,
+        path: Path | str,
         sql: str,
         *,
         deadline_s: float = 30.0,

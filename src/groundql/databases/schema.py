@@ -37,14 +37,16 @@ def read_schema(files: DatabaseFiles, *, n_examples: int = 2) -> Schema:
     """Tables, columns, keys, descriptions and example values of one database.
 
     Structure comes from the SQLite file, else the SQL text, else the entry in tables.json; keys that the first lacks
-    are taken from the others. Example values are read from real rows alone: where `files.rows` is "synthetic" they
+    are taken from the others; a database of another engine is asked itself. Example values are read from real rows alone: where `files.rows` is "synthetic" they
     would give answers away, so there, and where there are no rows, those noted in the SQL text serve.
     Raises DatabaseMissing where none of the three is there, DataError where one cannot be read.
     """
-    sources = _sources(files, n_examples)
+    sources = _engine_source(files, n_examples) if files.url else _sources(files, n_examples)
     if not sources:
         raise DatabaseMissing(
-            f"{files.db_id}: no SQLite file, SQL text or tables.json entry to read its schema from"
+            f"{files.db_id}: no table that can be read at its URL"
+            if files.url
+            else f"{files.db_id}: no SQLite file, SQL text or tables.json entry to read its schema from"
         )
     tables = sources[0]
     for further in sources[1:]:
@@ -65,6 +67,14 @@ def schema_ddl(schema: Schema) -> str:
 def quoted(name: str) -> str:
     """The name in double quotes, as SQLite reads any name."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _engine_source(files: DatabaseFiles, n_examples: int) -> list[list[Table]]:
+    """What another engine says of its tables."""
+    from groundql.databases.engines import read_engine_tables
+
+    tables = read_engine_tables(files.url, n_examples if files.rows == "real" else 0)
+    return [tables] if tables else []
 
 
 def _sources(files: DatabaseFiles, n_examples: int) -> list[list[Table]]:

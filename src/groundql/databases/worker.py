@@ -10,18 +10,28 @@ import signal
 import struct
 import sys
 import time
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import apsw
 
 from groundql.databases.guard import HEAP_BYTES, Answer, open_guarded, run_guarded, time_pair
 
+if TYPE_CHECKING:
+    from groundql.databases.engines import Engine
+
 LENGTH = struct.Struct(">I")
 ADDRESS_BYTES = 2 * 2**30
 N_OPEN = 16  # connections kept; the one used longest ago is closed
+N_OPEN_ENGINES = 2  # each may take its own memory cap
 CPU_GRACE_S = 10
 
 Key = tuple[str, bool]
+URLS = (
+    "duckdb:",
+    "postgresql://",
+    "postgres://",
+)  # what names an engine beside SQLite, see `records.dialect_of`
+Packed = tuple[str, str, float, int, bool, str, int, bool]  # a job as `executor.Job.packed` writes it
 
 
 def bound_process() -> None:
@@ -48,12 +58,12 @@ def bound_cpu(deadline_s: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def answer(
-    connections: dict[Key, apsw.Connection], job: tuple[str, str, float, int, bool, str, int]
-) -> Answer:
+def answer(connections: dict[Key, apsw.Connection], engines: "dict[str, Engine]", job: Packed) -> Answer:
     """What one job gave; a file that cannot be opened is an error like any other."""
-    path, sql, deadline_s, max_rows, quoted_strings, against, n_rounds = job
+    path, sql, deadline_s, max_rows, quoted_strings, against, n_rounds, bind_only = job
     bound_cpu(deadline_s)
+    if path.startswith(URLS):
+        return engine_answer(engines, path, sql, deadline_s, None if bind_only else max_rows)
     key = (path, quoted_strings)
     try:
         connection = connections.pop(key, None) or open_guarded(path, quoted_strings=quoted_strings)
@@ -69,6 +79,25 @@ def answer(
     return run_guarded(connection, sql, deadline_s=deadline_s, max_rows=max_rows)
 
 
+def engine_answer(
+    engines: "dict[str, Engine]", url: str, sql: str, deadline_s: float, max_rows: int | None
+) -> Answer:
+    """What one job gave on an engine beside SQLite; `max_rows` None: whether it binds."""
+    from groundql.databases.engines import open_engine
+    from groundql.errors import GroundqlError
+
+    try:
+        engine = engines.pop(url, None) or open_engine(url)
+    except GroundqlError as failure:
+        return "error", (), [], str(failure), 0.0, 0
+    engines[url] = engine
+    if len(engines) > N_OPEN_ENGINES:
+        engines.pop(next(iter(engines))).close()
+    if max_rows is None:
+        return engine.bind(sql, deadline_s=deadline_s)
+    return engine.run(sql, deadline_s=deadline_s, max_rows=max_rows)
+
+
 def write_message(stream: IO[bytes], message: Any) -> None:
     """One message, flushed."""
     body = marshal.dumps(message)
@@ -81,14 +110,16 @@ def main() -> None:
     bound_process()
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
     connections: dict[Key, apsw.Connection] = {}
+    engines: dict[str, Engine] = {}
     write_message(answers, "ready")
     while head := jobs.read(LENGTH.size):
         job = marshal.loads(jobs.read(*LENGTH.unpack(head)))
         try:
-            message = answer(connections, job)
+            message = answer(connections, engines, job)
             write_message(answers, message)
         except MemoryError:
             connections.clear()
+            engines.clear()
             write_message(answers, ("too_large", (), [], "needs more memory than a query may have", 0.0, 0))
 
 

@@ -3,7 +3,6 @@
 The result is that of transformers' own greedy `generate`, token for token, in fp32 (tested).
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from groundql.decoding.attention import NAME, SharedPrefix
+from groundql.decoding.attention import NAME, PrefixRows
 from groundql.records import Prompt, Turns
 
 
@@ -25,13 +24,21 @@ class Decoded:
     stopped: bool  # the end token came before the limit
 
 
-@dataclass
-class _Batch:
-    """Prompts with the same prefix, by their place in the caller's order."""
+@dataclass(frozen=True)
+class _Row:
+    """One prompt as token ids, by its place in the caller's order."""
 
-    prefix: list[int]
-    suffixes: list[list[int]]
-    places: list[int]
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    place: int
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """A prefix that was computed: keys and values of each layer, (1, kv_heads, P, d)."""
+
+    n_tokens: int
+    states: list[tuple[torch.Tensor, torch.Tensor]]
 
 
 def decode_greedy(
@@ -49,7 +56,7 @@ def decode_greedy(
     Args:
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
-        prompts: prompts in any order; equal prefixes are computed once a batch.
+        prompts: in any order; equal prefixes are computed once a batch, and a batch may hold several.
         turns: marks; `turns.end` ends a completion, and so does the tokenizer's own end-of-text token.
         max_new_tokens: the limit for each.
         batch_size: prompts decoded together.
@@ -60,12 +67,12 @@ def decode_greedy(
     n_done = 0
     with torch.inference_mode(), _shared_attention(model):
         for batch in _batches(tokenizer, prompts, batch_size):
-            rows = _decode_batch(model, batch, ends, max_new_tokens, tokenizer.pad_token_id)
-            for place, suffix, ids in zip(batch.places, batch.suffixes, rows, strict=True):
+            written = _decode_batch(model, batch, ends, max_new_tokens, tokenizer.pad_token_id)
+            for row, ids in zip(batch, written, strict=True):
                 stopped = bool(ids) and ids[-1] in ends
-                n_prompt = len(batch.prefix) + len(suffix)
-                decoded[place] = Decoded(tuple(ids[:-1] if stopped else ids), n_prompt, stopped)
-            n_done += len(batch.places)
+                n_prompt = len(row.prefix) + len(row.suffix)
+                decoded[row.place] = Decoded(tuple(ids[:-1] if stopped else ids), n_prompt, stopped)
+            n_done += len(batch)
             if on_progress:
                 on_progress(n_done)
     return [one for one in decoded if one is not None]
@@ -82,57 +89,61 @@ def _shared_attention(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def _batches(tokenizer: Any, prompts: Sequence[Prompt], batch_size: int) -> list[_Batch]:
-    by_prefix: dict[str, list[int]] = defaultdict(list)
-    for place, prompt in enumerate(prompts):
-        by_prefix[prompt.prefix].append(place)
-    batches = []
-    for prefix, places in by_prefix.items():
-        prefix_ids = list(tokenizer(prefix, add_special_tokens=False)["input_ids"])
-        suffix_ids = {
-            p: list(tokenizer(prompts[p].suffix, add_special_tokens=False)["input_ids"]) for p in places
-        }
-        places = sorted(places, key=lambda p: len(suffix_ids[p]))
-        for start in range(0, len(places), batch_size):
-            some = places[start : start + batch_size]
-            batches.append(_Batch(prefix_ids, [suffix_ids[p] for p in some], some))
-    return batches
+def _batches(tokenizer: Any, prompts: Sequence[Prompt], batch_size: int) -> list[list[_Row]]:
+    """Rows in batches, those of a prefix together, short suffixes first."""
+    encoded: dict[str, tuple[int, ...]] = {}
+
+    def ids_of(text: str) -> tuple[int, ...]:
+        if text not in encoded:
+            encoded[text] = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return encoded[text]
+
+    rows = [_Row(ids_of(p.prefix), ids_of(p.suffix), place) for place, p in enumerate(prompts)]
+    first_seen = {row.prefix: row.place for row in reversed(rows)}
+    rows.sort(key=lambda row: (first_seen[row.prefix], len(row.suffix), row.place))
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
 def _decode_batch(
-    model: Any, batch: _Batch, ends: set[int], max_new_tokens: int, pad_id: int
+    model: Any, batch: list[_Row], ends: set[int], max_new_tokens: int, pad_id: int
 ) -> list[list[int]]:
     """New token ids of each row, up to and with its end token.
 
-    The prefix is computed once; the cache holds each row's own tokens: its suffix padded on the left, then new ones.
+    Each prefix is computed once; the cache holds each row's own tokens: its suffix padded on the left, then new ones.
     """
     device = model.device
-    n_rows, n_prefix = len(batch.suffixes), len(batch.prefix)
-    prefix = _prefix_states(model, batch.prefix)
+    computed = {
+        prefix: _compute_prefix(model, prefix) for prefix in dict.fromkeys(row.prefix for row in batch)
+    }
+    prefixes = [computed[row.prefix] for row in batch]  # of the rows that still decode
     cache = (
         DynamicCache()
     )  # without the config: it would drop what is beyond a sliding window, which the mask hides
-    width = max(map(len, batch.suffixes))
-    ids = torch.tensor([[pad_id] * (width - len(s)) + s for s in batch.suffixes], device=device)  # (B, W)
-    real = torch.tensor([[0] * (width - len(s)) + [1] * len(s) for s in batch.suffixes], device=device).bool()
+    width = max(len(row.suffix) for row in batch)
+    pads = [width - len(row.suffix) for row in batch]
+    ids = torch.tensor(
+        [[pad_id] * n + list(r.suffix) for n, r in zip(pads, batch, strict=True)], device=device
+    )
+    real = torch.arange(width, device=device) >= torch.tensor(pads, device=device)[:, None]  # (B, W) bool
     sees = real[:, None, :] & torch.ones(width, width, dtype=torch.bool, device=device).tril()  # (B, W, W)
     sees |= torch.eye(
         width, dtype=torch.bool, device=device
     )  # padding sees itself: no row of a softmax is empty
+    n_prefix = torch.tensor([prefix.n_tokens for prefix in prefixes], device=device)[:, None]
     positions = n_prefix + (real.cumsum(1) - 1).clamp(min=0)
     own_positions = positions  # (B, N): of all tokens in the cache
     window = getattr(model.config, "sliding_window", None)
-    rows: list[list[int]] = [[] for _ in range(n_rows)]
-    alive = list(range(n_rows))  # rows of the batch that still decode, as places in `rows`
+    rows: list[list[int]] = [[] for _ in batch]
+    alive = list(range(len(batch)))  # rows of the batch that still decode, as places in `rows`
     for _ in range(max_new_tokens):
         output = model(
             input_ids=ids,
-            attention_mask=_within(window, sees, positions, own_positions, n_prefix)[:, None],
+            attention_mask=_NO_MASK.to(device),  # four dimensions: transformers makes none of its own
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
-            shared_prefix=prefix,
+            shared_prefixes=_prefix_rows(prefixes, window, sees, positions, own_positions),
         )
         new_ids = output.logits[:, -1].argmax(-1)  # (B,)
         for row, token in zip(alive, new_ids.tolist(), strict=True):
@@ -145,12 +156,34 @@ def _decode_batch(
             cache.batch_select_indices(keep)
             real, positions, new_ids = real[keep], positions[keep], new_ids[keep]
             own_positions = own_positions[keep]
-            alive = [alive[i] for i in going]
+            alive, prefixes = [alive[i] for i in going], [prefixes[i] for i in going]
         ids, positions = new_ids[:, None], positions[:, -1:] + 1
         real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
         own_positions = torch.cat([own_positions, positions], dim=1)
         sees = real[:, None, :]
     return rows
+
+
+_NO_MASK = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+
+
+def _prefix_rows(
+    prefixes: list[_Prefix],
+    window: int | None,
+    sees: torch.Tensor,
+    positions: torch.Tensor,
+    own_positions: torch.Tensor,
+) -> list[PrefixRows]:
+    """Runs of rows with the same prefix, and what each of their tokens may not see."""
+    runs: list[PrefixRows] = []
+    start = 0
+    for end in range(1, len(prefixes) + 1):
+        if end == len(prefixes) or prefixes[end] is not prefixes[start]:
+            rows, prefix = slice(start, end), prefixes[start]
+            near = _within(window, sees[rows], positions[rows], own_positions[rows], prefix.n_tokens)
+            runs.append(PrefixRows(prefix.states, rows, ~near[:, None]))
+            start = end
+    return runs
 
 
 def _within(
@@ -169,13 +202,9 @@ def _within(
     return near
 
 
-def _prefix_states(model: Any, prefix: list[int]) -> SharedPrefix:
+def _compute_prefix(model: Any, prefix: tuple[int, ...]) -> _Prefix:
     """Keys and values of the prefix in every layer."""
     cache = DynamicCache()
-    model(
-        input_ids=torch.tensor([prefix], device=model.device),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return [(layer.keys, layer.values) for layer in cache.layers]
+    ids = torch.tensor([prefix], device=model.device)
+    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return _Prefix(len(prefix), [(layer.keys, layer.values) for layer in cache.layers])

@@ -150,8 +150,8 @@ def _dense_folder(gguf_path: Path) -> Path:
             model = AutoModelForCausalLM.from_pretrained(
                 **place, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
             )
-        model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
+            model.save_pretrained(beside)
+            tokenizer.save_pretrained(beside)
         beside.rename(target)
     except Exception as error:  # as for a tokenizer
         if not target.is_dir():  # another process may have been faster

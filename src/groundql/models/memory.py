@@ -1,8 +1,8 @@
 """The plan: the peak memory of a training by part, before any weight is loaded. No torch.
 
-It counts what `training.trainer` really does: a frozen base in 4 or 16 bits, LoRA and AdamW in fp32 under autocast,
-logits at label positions only, packs or padded batches, with or without recomputation. The peak is that of the
-heaviest pass of an epoch. Not counted: decoding between epochs (`training.select_by`), and other programs on the card.
+It counts what `training.trainer` really does: a frozen base in 4 or 16 bits, LoRA and AdamW in fp32 under
+autocast, logits at label positions only, packs or padded batches, with or without recomputation. The peak is that
+of the heaviest pass of an epoch. Not counted: decoding between epochs, and other programs on the card.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from groundql.config import Config
+from groundql.errors import GroundqlError
 from groundql.models.catalog import BaseModelRow
 from groundql.models.workload import (
     WINDOWS,
@@ -24,9 +25,7 @@ from groundql.models.workload import (
 from groundql.records import Record, write_text
 
 MIB = 2**20
-CONTEXT_MIB = (
-    450.0  # CUDA context and loaded kernels: assumed, not measured; differs between cards and drivers
-)
+CONTEXT_MIB = 450.0  # CUDA context and loaded kernels: assumed, not measured; differs between cards
 WORKSPACE_MIB = 100.0  # cuBLAS's 32 on Hopper cards, and segments rounded up: fitted to runs on an H200
 SLACK = 0.04  # what the caching allocator holds in gaps, of all that changes size during a step
 PLAN_FILE = "plan.json"
@@ -38,9 +37,7 @@ class Stack:
 
     dropout_mask_bytes: int = 1  # a number that dropout passes: a bool on CUDA, a 16-bit number on CPU
     widens_layer_norm: bool = True  # autocast on CUDA computes LayerNorm, and what follows from it, in fp32
-    bytes_a_logit: int = (
-        14  # backward: log-softmax, its and the logit's gradient in fp32; a 16-bit block held
-    )
+    bytes_a_logit: int = 14  # in backward: three fp32 numbers, and a 16-bit block that the allocator holds
 
 
 OURS = Stack()
@@ -129,14 +126,17 @@ def sum_mib(parts: Sequence[Part]) -> float:
 
 def _candidates(passes: Sequence[Pass]) -> list[Pass]:
     """The few passes of which one is the heaviest: memory grows with each of these sizes and nothing else."""
-    sizes = ("n_tokens", "n_logit_rows", "n_prefix_scores", "n_mask_cells")
-    heavy = [max(passes, key=lambda one, size=size: getattr(one, size)) for size in sizes]  # type: ignore[misc]
-    both = max(passes, key=lambda one: one.n_tokens + one.n_logit_rows)
-    return [*heavy, both]
+    return [
+        max(passes, key=lambda one: one.n_tokens),
+        max(passes, key=lambda one: one.n_logit_rows),
+        max(passes, key=lambda one: one.n_tokens + one.n_logit_rows),
+        max(passes, key=lambda one: one.n_prefix_scores + one.n_own_scores),
+        max(passes, key=lambda one: one.n_mask_cells),
+    ]
 
 
 def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OURS) -> tuple[Part, ...]:
-    """Memory by part at the peak of one pass: the loss, or the backward of one layer, whichever is greater."""
+    """Memory by part at the peak of one pass: its loss, or one layer's backward, whichever is greater."""
     width = compute_bytes(config)
     n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
     again = config.training.checkpointing
@@ -148,9 +148,7 @@ def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OUR
         kept = row.n_layers * row.hidden * stream * one.n_tokens
         casts = casts / row.n_layers
     else:
-        kept = (
-            row.n_layers * kept_layer - 4 * row.hidden * one.n_tokens
-        )  # the first norm's input needs no gradient
+        kept = row.n_layers * kept_layer - 4 * row.hidden * one.n_tokens  # the first norm needs no gradient
     kept += (4 + width) * row.hidden * one.n_tokens  # final norm, and the embedded tokens
     loss = stack.bytes_a_logit * one.n_logit_rows * row.vocab
     backward = _backward_bytes(row, one, width)
@@ -200,8 +198,8 @@ def compute_bytes(config: Config) -> int:
 def weight_bits(config: Config) -> float:
     """Bits that a frozen linear's weight takes.
 
-    NF4 and FP4: 4 bits and a scale a block of 64: 32 bits, or 8 bits and a 32-bit scale of 256 scales, with code
-    tables. 4.1276 was measured on bitsandbytes 0.50.2; arXiv:2305.14314, section 3, has 4.127.
+    NF4 and FP4: 4 bits and a scale a block of 64: 32 bits, or 8 bits and a 32-bit scale of 256 scales, with
+    code tables. 4.1276 was measured on bitsandbytes 0.50.2; arXiv:2305.14314, section 3, has 4.127.
     """
     if config.model.quantization == "none":
         return 8.0 * compute_bytes(config)
@@ -211,12 +209,13 @@ def weight_bits(config: Config) -> float:
 def layer_bytes(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OURS) -> float:
     """What backward needs of one decoder layer, in bytes for the whole pass.
 
-    A count of the tensors that autograd saves, in `hidden` h, `ffn` f, query and key widths q and kv, at 2 bytes:
-    two norms 8h; gated FFN 6f, plain 2f (4f in fp32); attention at least 4q + 4kv; each distinct input of a LoRA
-    pair, at most 4h + 2q + 2f, and 2 rank a pair. Dropout gives each pair an input of its own, with a mask.
+    A count of the tensors that autograd saves, in `hidden` h, `ffn` f, query and key widths q and kv, at 2
+    bytes: two norms 8h; gated FFN 6f, plain 2f (4f in fp32); attention at least 4q + 4kv; each distinct input of
+    a LoRA pair, at most 4h + 2q + 2f, and 2 rank a pair. Dropout gives each pair its own input, with a mask.
 
-    Fit: for 5 models (Qwen 0.5B, 1.5B, 3B, Falcon3-1B, StarCoder2-3B) x 3 settings (q and v; all-linear; all-linear
-    with dropout 0.05) of the saved bytes measured on bitsandbytes 0.50.2 and peft 0.21.2, the error is below 0.4 %.
+    Source: the project's performance reference, 2.1: bytes measured on bitsandbytes 0.50.2 and peft 0.21.2 for 5
+    models (Qwen 0.5B, 1.5B, 3B, Falcon3-1B, StarCoder2-3B) x 3 settings (q and v; all-linear; all-linear with
+    dropout 0.05). Error: below 0.2 %, the last digit of that table.
     """
     return one.n_tokens * (
         _norm_and_ffn_bytes(config, row, stack) + lora_input_bytes(config, row, stack)
@@ -269,18 +268,15 @@ def _attention_bytes(config: Config, row: BaseModelRow, one: Pass, stack: Stack)
     """Queries, keys, values and results that attention keeps, with its masks, weights or sums."""
     width = compute_bytes(config)
     q, kv, heads = row.n_heads * row.head_dim, row.n_kv_heads * row.head_dim, row.n_heads
-    if (
-        one.n_prefix
-    ):  # packs: prefixes through SDPA with repeated heads, questions by products over the prefix
+    if one.n_prefix:  # packs: prefixes through SDPA with repeated heads, questions by plain products
         wide = _is_wide(config, row, stack)
         whole = 0 if wide else width * (q + 2 * kv) * one.n_tokens  # views keep the whole projection
         prefix = (width * (4 * q + 2 * kv if wide else 3 * q) + 4 * heads) * one.n_prefix
         own = width * (2 * q + 2 * kv) * one.n_own
         has_o = config.lora.targets == "all-linear" or "o_proj" in config.lora.targets
         joined = width * q * one.n_tokens if has_o and not config.lora.dropout else 0
-        scores = (4 + width) * one.n_own_scores + (
-            4 + 2 * width
-        ) * one.n_prefix_scores  # fp32 softmax, its copies
+        copies = width if wide else 2 * width  # of an fp32 softmax; a view keeps the whole of the 16-bit one
+        scores = (4 + width) * one.n_own_scores + (4 + copies) * one.n_prefix_scores
         return whole + prefix + own + joined + heads * scores
     repeated = q if one.n_mask_cells else kv  # a mask makes transformers repeat the keys' heads
     tokens = (width * (2 * q + 2 * repeated) + 4 * heads) * one.n_tokens
@@ -300,6 +296,9 @@ def _unpacked_bytes(config: Config, row: BaseModelRow, width: int) -> float:
     return largest * (width + 4 / 64)
 
 
+_Changes = list[tuple[str, Any]]
+
+
 class Change(NamedTuple):
     """Settings, as `--set` takes them, with which a training fits the card, and its peak then."""
 
@@ -310,19 +309,20 @@ class Change(NamedTuple):
 def find_change(config: Config, row: BaseModelRow, questions: Sequence[QuestionLengths]) -> Change | None:
     """The smallest change that makes it fit `memory_gib`; None where no tried one does.
 
-    One setting where one is enough, in this order: checkpointing, the largest smaller pack or batch, rank; then
-    checkpointing with a smaller pack or batch, and with a lower rank too.
+    One setting where one is enough, in this order: checkpointing, the largest smaller batch or pack (a quarter at
+    the least), rank; then checkpointing with a smaller batch or pack, and with a lower rank too.
     """
-    pack = [("training.pack_tokens", tokens) for tokens in _smaller_packs(config, questions)]
-    batch = [("training.batch_size", n) for n in range(config.training.batch_size - 1, 0, -1)]
-    smaller = [[change] for change in (batch + pack if config.training.packing == "shared" else batch)]
+    is_packed = config.training.packing == "shared"
+    sizes = _smaller_packs(config, questions) if is_packed else []
+    batches = [[("training.batch_size", n)] for n in range(config.training.batch_size - 1, 0, -1)]
+    packs = [[("training.pack_tokens", tokens)] for tokens in sizes]
+    near = sum(4 * tokens >= config.training.pack_tokens for tokens in sizes)
     ranks = [[("lora.rank", rank)] for rank in (128, 64, 32, 16, 8, 4) if rank < config.lora.rank]
-    again: list[list[tuple[str, Any]]] = [[("training.checkpointing", True)]]
-    if config.training.checkpointing:
-        again = [[]]
-    both = [one + two for one in again for two in smaller]
-    least = both[-1] if both else again[0]
-    for changes in (*again, *smaller, *ranks, *both, *(least + rank for rank in ranks)):
+    again: _Changes = [] if config.training.checkpointing else [("training.checkpointing", True)]
+    both = [again + smaller for smaller in batches + packs]
+    least = both[-1] if both else again
+    tried = (again, *batches, *packs[:near], *ranks, *both, *packs[near:], *(least + rank for rank in ranks))
+    for changes in tried:
         if not changes:
             continue
         plan = plan_of(with_settings(config, changes), row, questions)
@@ -333,11 +333,12 @@ def find_change(config: Config, row: BaseModelRow, questions: Sequence[QuestionL
 
 
 def _smaller_packs(config: Config, questions: Sequence[QuestionLengths]) -> list[int]:
-    """Pack sizes below the config's that still hold the longest question, from large to small."""
-    longest = max(question.n_tokens for question in questions)
-    now = config.training.pack_tokens
-    steps = (now * share // 128 * 16 for share in (7, 6, 5, 4, 3, 2, 1))
-    return [tokens for tokens in steps if longest <= tokens < now]
+    """Pack sizes below the config's, an eighth less each, down to what the longest question needs."""
+    least = -(-max(question.n_tokens for question in questions) // 16) * 16
+    sizes = [config.training.pack_tokens]
+    while sizes[-1] > least:
+        sizes.append(max(least, sizes[-1] * 7 // 128 * 16))
+    return sizes[1:]
 
 
 def with_settings(config: Config, changes: Sequence[tuple[str, Any]]) -> Config:
@@ -347,6 +348,25 @@ def with_settings(config: Config, changes: Sequence[tuple[str, Any]]) -> Config:
         changed = getattr(config, group).model_copy(update={setting: value})
         config = config.model_copy(update={group: changed})
     return config
+
+
+def check_fits(plan: Plan, config: Config, row: BaseModelRow, questions: Sequence[QuestionLengths]) -> None:
+    """The named card has room for the plan; nothing is checked where none is named.
+
+    Raises:
+        GroundqlError: it has not; names the smallest change with which it would.
+    """
+    if plan.fits is not False:
+        return
+    change = find_change(config, row, questions)
+    way_out = "no smaller pack or batch, rank or checkpointing makes it fit: take a smaller model"
+    if change:
+        settings = " ".join(f"--set {setting}" for setting in change.settings)
+        way_out = f"{settings} makes it fit, with {change.total_mib:,.0f}"
+    raise GroundqlError(
+        f"{plan.model} needs {plan.total_mib:,.0f} MiB for this training, CUDA context included, and memory_gib = "
+        f"{config.memory_gib:g} gives {plan.card_mib:,.0f}; {way_out}"
+    )
 
 
 def write_plan(run_dir: Path, plan: Plan) -> None:

@@ -5,7 +5,7 @@ same chances, so that exact lengths give the very packs of the training; a test 
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from groundql.config import Config, TrainingSettings
@@ -23,7 +23,7 @@ WINDOWS = {"starcoder2": 4096}  # positions that attention looks back, where it 
 class QuestionLengths:
     """Tokens of one question; questions with the same `prefix` share the prompt's first part."""
 
-    prefix: int | str  # any name for the shared text
+    prefix: Hashable  # any name for the shared text
     n_prefix: int
     n_suffix: int
     n_answer: int  # what carries loss, the end token with it
@@ -75,7 +75,7 @@ def _fill_packs(
 ) -> list[list[list[QuestionLengths]]]:
     """Packs of groups of questions. A question longer than a pack, which the training refuses, gets its own."""
     chance = random.Random(settings.seed)
-    by_prefix: dict[int | str, list[QuestionLengths]] = {}
+    by_prefix: dict[Hashable, list[QuestionLengths]] = {}
     for question in questions:
         by_prefix.setdefault(question.prefix, []).append(question)
     groups = []
@@ -183,7 +183,7 @@ def operations(passes: Iterable[Pass], config: Config, row: BaseModelRow) -> flo
     ...     data=DataSettings(train="pocket"), training=TrainingSettings(select_by="last"))
     >>> token = Pass(n_tokens=1, n_real_tokens=1, n_logit_rows=0, n_pairs=0)
     >>> operations([token], config, CATALOG["Qwen2.5-Coder-1.5B-Instruct"]) / 1e9   # 4 times 1.31e9 weights
-    5.2409...
+    5.240782848
     """
     again = config.training.checkpointing
     n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)

@@ -46,10 +46,11 @@ def render_prompt(
 
 
 def schema_text(schema: Schema, settings: PromptSettings) -> str:
-    """The schema as the model reads it: CREATE TABLE statements, a line a column, names quoted as SQL needs them.
+    """The schema as the model reads it: CREATE TABLE statements, names quoted as SQL needs them.
 
-    Example values and the description stand in a comment. The form is one that base models know from their training
-    text: on pocket's dev databases SmolLM2-135M did better with it than with a shorter one (docs/log.md).
+    A table with example values or descriptions has a line a column, with those in a comment; one without is a single
+    line. The form is one that base models know from their training text: on pocket's dev databases SmolLM2-135M did
+    better with it than with a notation of our own (docs/log.md). Types are in lower case: fewer tokens.
     """
     return "\n".join(_table_text(table, settings) for table in schema.tables)
 
@@ -78,40 +79,54 @@ def prompt_fingerprint(settings: PromptSettings, turns: Turns) -> str:
 def _table_text(table: Table, settings: PromptSettings) -> str:
     points_to = {key.columns[0]: key for key in table.foreign_keys if len(key.columns) == 1}
     single_key = table.primary_key[0] if len(table.primary_key) == 1 else None
-    lines = [f"CREATE TABLE {quoted(table.name)} ("]
-    if settings.descriptions and table.description:
-        lines[0] += f" -- {table.description}"
-    for column in table.columns:
-        lines.append(_column_text(column, column.name == single_key, points_to.get(column.name), settings))
+    parts = [
+        (
+            _column_text(column, column.name == single_key, points_to.get(column.name)),
+            _notes(column, table, settings),
+        )
+        for column in table.columns
+    ]
     if len(table.primary_key) > 1:
-        lines.append(f"PRIMARY KEY {_names(table.primary_key)},")
+        parts.append((f"PRIMARY KEY {_names(table.primary_key)}", ""))
     for key in table.foreign_keys:
         if len(key.columns) > 1:
-            lines.append(
-                f"FOREIGN KEY {_names(key.columns)} REFERENCES {quoted(key.ref_table)}{_names(key.ref_columns)},"
-            )
-    return "\n".join([*lines, ");"])
+            target = f"{quoted(key.ref_table)}{_names(key.ref_columns)}"
+            parts.append((f"FOREIGN KEY {_names(key.columns)} REFERENCES {target}", ""))
+    head = f"CREATE TABLE {quoted(table.name)} ("
+    about = f" -- {table.description}" if settings.descriptions and table.description else ""
+    if not about and not any(note for _, note in parts):
+        return head + ", ".join(text for text, _ in parts) + ");"
+    lines = [f"{text},{note and f' -- {note}'}" for text, note in parts]
+    return "\n".join([head + about, *lines, ");"])
 
 
 def _names(names: tuple[str, ...]) -> str:
     return f"({', '.join(map(quoted, names))})"
 
 
-def _column_text(column: Column, is_key: bool, points_to: ForeignKey | None, settings: PromptSettings) -> str:
+def _column_text(column: Column, is_key: bool, points_to: ForeignKey | None) -> str:
     text = quoted(column.name)
     if column.type:
-        text += f" {column.type.upper()}"
+        text += f" {column.type.lower()}"
     if is_key:
         text += " PRIMARY KEY"
     if points_to:
         text += f" REFERENCES {quoted(points_to.ref_table)}{_names(points_to.ref_columns)}"
+    return text
+
+
+def _notes(column: Column, table: Table, settings: PromptSettings) -> str:
+    """Example values and description; the values of keys say little and are left out."""
+    keys = {name for key in table.foreign_keys if len(key.columns) == 1 for name in key.columns}
+    if len(table.primary_key) == 1:
+        keys |= set(table.primary_key)
     notes = []
     examples = column.examples[: settings.n_examples]
-    if examples and not points_to and not is_key:  # the values of keys say little
+    if examples and column.name not in keys:
         notes.append(", ".join(examples))
     if settings.descriptions and column.description:
         notes.append(column.description)
-    return f"{text}, -- {'; '.join(notes)}" if notes else f"{text},"
+    return "; ".join(notes)
 
 
 # SQLite's keywords that cannot stand as a bare name: each of https://sqlite.org/lang_keywords.html was tried on SQLite

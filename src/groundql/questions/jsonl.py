@@ -2,7 +2,7 @@
 
 A line: {"question": ..., "db_id": ..., "sql"?, "evidence"?, "difficulty"?, "question_id"?, "database"?}.
 The database of a line is, in this order: `database` (a path to a .sqlite or .sql file, taken from the JSONL file's
-folder), the entry in `FILE.databases.json`, `databases/DB/DB.sqlite`, `databases/DB.sqlite`, `DB.sqlite`.
+folder, or duckdb:PATH, or postgresql://USER@HOST/NAME), the entry in `FILE.databases.json`, `databases/DB/DB.sqlite`, `databases/DB.sqlite`, `DB.sqlite`.
 """
 
 import json
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from groundql.errors import DatabaseMissing, DataError
 from groundql.questions.entries import Entry, read_json, read_json_lines, unique_ids
 from groundql.questions.layout import check_sqlite
-from groundql.records import DatabaseFiles, DataSet, Question, first_fault, read_text, write_text
+from groundql.records import DatabaseFiles, DataSet, Question, dialect_of, first_fault, read_text, write_text
 
 KEYS = ("question", "db_id", "sql", "evidence", "difficulty", "question_id", "database")
 PATH_FIELDS = ("sqlite_path", "sql_path", "tables_path", "descriptions_dir")
@@ -38,7 +38,7 @@ def load_jsonl(spec: str, place: str) -> DataSet:
         files = _files_of(question.db_id, entry, path.parent, known, path)
         if databases.setdefault(question.db_id, files) != files:
             raise DataError(
-                f"{entry.where}: database {question.db_id!r} lies at {files.sqlite_path or files.sql_path}, but an earlier line "
+                f"{entry.where}: database {question.db_id!r} lies at {files.sqlite_path or files.sql_path or files.url}, but an earlier line "
                 f"has it elsewhere; give the two different db_ids"
             )
     return DataSet(spec=spec, name="jsonl", split=path.stem, questions=questions, databases=databases)
@@ -96,6 +96,9 @@ def read_databases(path: Path) -> dict[str, DatabaseFiles]:
                 raise DatabaseMissing(
                     f"{path}, database {db_id!r}: {found} is not there any more; write the sample again"
                 )
+        if files.url:
+            url = _with_absolute_path(files.url, path.parent, f"{path}, database {db_id!r}")
+            files = files.model_copy(update={"url": url})
         located[db_id] = files.model_copy(update=updates)
     return located
 
@@ -105,11 +108,25 @@ def _absolute(files: DatabaseFiles) -> DatabaseFiles:
     return files.model_copy(update={name: path.resolve() for name, path in paths.items() if path is not None})
 
 
+def _with_absolute_path(url: str, folder: Path, where: str) -> str:
+    """The URL; a path in it starts at `folder`, and DatabaseMissing says where no file is."""
+    if dialect_of(url) != "duckdb":
+        return url
+    path = folder / Path(url.removeprefix("duckdb:")).expanduser()
+    if not path.is_file():
+        raise DatabaseMissing(
+            f"{where}: the database {path} is not there; a relative path starts at {folder}/"
+        )
+    return f"duckdb:{path.resolve()}"
+
+
 def _files_of(
     db_id: str, entry: Entry, folder: Path, known: dict[str, DatabaseFiles], jsonl_path: Path
 ) -> DatabaseFiles:
     """Files of one line's database; DatabaseMissing says where it was looked for."""
     named = entry.optional_text("database")
+    if named and dialect_of(named) != "sqlite":
+        return DatabaseFiles(db_id=db_id, url=_with_absolute_path(named, folder, entry.where))
     if named:
         path = folder / Path(named).expanduser()
         if not path.is_file():

@@ -136,7 +136,7 @@ def locate_databases(
 
 def has_schema(files: DatabaseFiles) -> bool:
     """Whether any of the files can say what tables the database has."""
-    return any((files.sqlite_path, files.sql_path, files.tables_path))
+    return any((files.sqlite_path, files.sql_path, files.tables_path, files.url))
 
 
 def rows_in(around: Surroundings) -> RowsAre:

@@ -111,7 +111,11 @@ def _run_entry(
         "fell": fell if fell in ("", UNDECIDED) else rungs.index(fell),
         "cause": cause(verdict, rungs),
     }
-    optional: Entry = {"error": verdict.error, "result": _shown_result(verdict.predicted_result)}
+    optional: Entry = {
+        "error": verdict.error,
+        "findings": list(verdict.findings),
+        "result": _shown_result(verdict.predicted_result),
+    }
     if verdict.gold_sql != question["gold"]:
         optional["gold"] = verdict.gold_sql
     prompt = run.prompts.get(verdict.question_id)

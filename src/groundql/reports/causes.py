@@ -30,7 +30,10 @@ _AT_RUN = (
     (r"too.large|too many|more than|too big|memory", "too large"),
     (r"not authorized|prohibited|refused", "refused"),
 )
-_BY_FIELD = ("misplaced_column", "invented_column", "invented_table", "invented_function")
+_BY_FIELD = (
+    *("misplaced_column", "invented_column", "invented_table"),
+    *("invented_alias", "invented_function"),
+)
 
 
 def fell_at(verdict: Verdict, rungs: Sequence[str] = CHAIN) -> str:

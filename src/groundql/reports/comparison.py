@@ -1,12 +1,13 @@
 """Two runs on the same questions: what the second gained and lost, and whether that is more than noise."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from groundql.errors import DataError
 from groundql.records import Verdict
 from groundql.reports.statistics import bootstrap_mean, bootstrap_over_groups, mcnemar_p
-from groundql.reports.tally import FAULTS, MEANS, RATES, rate
+from groundql.reports.tally import FAULTS, MEANS, RATES, RATIOS, geometric_mean, rate
 
 Comparison = dict[str, Any]
 
@@ -40,7 +41,8 @@ def compare(a: Sequence[Verdict], b: Sequence[Verdict]) -> Comparison:
         "only_in_b": [question_id for question_id in of_b if question_id not in of_a],
         "changed": [v.question_id for v, w in pairs if (v.question, v.gold_sql) != (w.question, w.gold_sql)],
         "rungs": {name: _compare_rate(name, pairs) for name in RATES if _is_decided(name, pairs)},
-        "means": {name: _compare_mean(name, pairs) for name in MEANS if _is_decided(name, pairs)},
+        "means": {name: _compare_mean(name, pairs) for name in MEANS if _is_decided(name, pairs)}
+        | {name: _compare_ratio(name, pairs) for name in RATIOS if _is_decided(name, pairs)},
     }
     return found | {"warnings": _warnings(found, pairs)}
 
@@ -150,6 +152,19 @@ def _compare_mean(name: str, pairs: Sequence[tuple[Verdict, Verdict]]) -> Compar
         "a": sum(x or 0.0 for x, _ in values) / len(values),
         "b": sum(y or 0.0 for _, y in values) / len(values),
         **_differences(changes, pairs),
+    }
+
+
+def _compare_ratio(name: str, pairs: Sequence[tuple[Verdict, Verdict]]) -> Comparison:
+    """Geometric means over the questions where both have the ratio; the difference is the mean of log(B / A)."""
+    both = [(v, w) for v, w in pairs if getattr(v, name) and getattr(w, name)]
+    of_a, of_b = ([getattr(pair[side], name) for pair in both] for side in (0, 1))
+    changes = [math.log(y / x) for x, y in zip(of_a, of_b, strict=True)]
+    return {
+        "a": geometric_mean(of_a),
+        "b": geometric_mean(of_b),
+        "n": len(both),
+        **_differences(changes, both),
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from groundql.reports.comparison import p_text
-from groundql.reports.tally import MEANS, RATES, Tally, skipped_lines
+from groundql.reports.tally import MEANS, RATES, RATIOS, Tally, skipped_lines
 
 
 def report_markdown(facts: dict[str, Any]) -> str:
@@ -37,7 +37,7 @@ def _rung_table(runs: Sequence[dict[str, Any]]) -> str:
     for name in RATES:
         if any(name in run["tally"] for run in runs):
             rows.append([f"`{name}`", *(_rate_cell(run["tally"].get(name)) for run in runs)])
-    for name in MEANS:
+    for name in MEANS | RATIOS:
         if any(name in run["tally"] for run in runs):
             rows.append([f"`{name}`", *(_mean_cell(run["tally"], name) for run in runs)])
     return _table(header, rows)

@@ -18,7 +18,7 @@ from groundql.reports.curves import curves_svg, log_curves
 from groundql.reports.markdown import report_markdown
 from groundql.reports.runs import JudgedRun, TrainingLog, read_judged_runs, read_training_logs
 from groundql.reports.sql_features import FEATURE_ORDER
-from groundql.reports.tally import FAULTS, LADDER, MEANS, RATES, Tally, skipped_lines, tally, tally_by
+from groundql.reports.tally import FAULTS, LADDER, MEANS, RATES, RATIOS, Tally, skipped_lines, tally, tally_by
 
 TEMPLATES = Path(__file__).parent / "templates"
 SLICES = ("by_difficulty", "by_feature", "by_database")
@@ -125,6 +125,9 @@ def _rung_groups(facts: dict[str, Any]) -> list[dict[str, Any]]:
                     {"number": number, "label": run["label"], "rate": run["tally"][name], "change": change}
                 )
         if rows:
+            fallen = [row["rate"] for row in rows if "fell" in row["rate"]]
+            if fallen:
+                meaning += "; of the matched fell " + ", ".join(f"{r['fell']} of {r['of']}" for r in fallen)
             groups.append({"name": name, "meaning": meaning, "is_fault": name in FAULTS, "rows": rows})
     return groups
 
@@ -149,7 +152,7 @@ def _mean_rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
             "value": f"{run['tally'][name]:.3f}",
             "ends": "[{low:.3f}, {high:.3f}]".format(**run["tally"]["intervals"][name]),
         }
-        for name, meaning in MEANS.items()
+        for name, meaning in (MEANS | RATIOS).items()
         for run in facts["runs"]
         if name in run["tally"]
     ]

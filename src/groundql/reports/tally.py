@@ -16,7 +16,7 @@ from groundql.reports.statistics import bootstrap_mean, wilson
 Tally = dict[str, Any]
 
 # Fields of a Verdict that hold True, False or None, in the order of the ladder, with what passing them says.
-# A field that every verdict leaves at None, or that Verdict does not have yet, is absent from the tally.
+# A field that every verdict leaves at None is absent from the tally.
 LADDER = {
     "extracted": "some SQL in the answer",
     "sqlglot_accepts": "the seed paper's rule, which accepts prose; for comparison only",
@@ -29,18 +29,31 @@ LADDER = {
     "ex_relaxed": "columns in any order, more columns than the gold allowed",
     "robust": "equal on changed copies of the database too",
     "ast_equal": "certified equal to the gold without running it",
+    "ast_relaxed": "the same by rules that hold on most data alone",
+    "spider_exec": "Spider's execution accuracy",
+    "spider_match": "Spider's exact set match",
 }
 FAULTS = {
     "invented_table": "a table that the database does not have",
+    "invented_alias": "a qualifier that no table of the query has",
     "invented_column": "a column that no table has",
     "misplaced_column": "a column that another table has",
     "invented_function": "a function that the engine does not have",
+    "foreign_value": "a constant that neither its column nor the question holds",
+    "keyless_join": "tables joined along no key",
 }
 MEANS = {
-    "soft_f1": "mean overlap of cells",
+    "soft_f1": "mean overlap of cells, BIRD's rule, which the order of rows moves",
+    "soft_f1_unordered": "mean overlap of cells, each row beside its best partner",
     "ves": "mean relative speed of what matched",
     "r_ves": "mean speed reward of what matched",
+    "ast_similarity": "share of the gold's tree that is kept",
+    "link_precision": "columns read that the gold reads too",
+    "link_recall": "columns of the gold that are read",
+    "link_f1": "of these two",
 }
+# Geometric means over the questions where `ex_bird` holds, not over all n: a ratio of nothing is no ratio.
+RATIOS = {"step_ratio": "the gold's engine steps over the prediction's, where matched; 2 is half the work"}
 RATES = LADDER | FAULTS
 NEEDS_ROWS = (
     "ran",
@@ -48,7 +61,13 @@ NEEDS_ROWS = (
     "ex_strict",
     "ex_relaxed",
     "robust",
-    *MEANS,
+    "spider_exec",
+    "foreign_value",
+    "soft_f1",
+    "soft_f1_unordered",
+    "ves",
+    "r_ves",
+    *RATIOS,
 )  # what synthetic rows make an estimate
 UNCLASSED = "unclassed"  # the class of questions whose data set gives no difficulty, where others have one
 
@@ -102,9 +121,8 @@ def rate(count: int, n: int) -> Tally:
 def rung_table(tallied: Tally) -> str:
     """The table for people: count, percent and 95 % interval of each rung, then what to keep in mind."""
     n = tallied["n"]
-    width = max(
-        len(name) for name in [*tallied, "questions"] if name in RATES or name in MEANS or name == "questions"
-    )
+    shown = (*RATES, *MEANS, *RATIOS, "questions")
+    width = max(len(name) for name in [*tallied, "questions"] if name in shown)
     digits = len(str(n))
     lines = [f"{'questions':<{width}}  {n}"]
     for name, meaning in RATES.items():
@@ -112,12 +130,14 @@ def rung_table(tallied: Tally) -> str:
             continue
         rung = tallied[name]
         undecided = f"; {rung['undecided']} undecided" if rung.get("undecided") else ""
-        lines.append(f"{name:<{width}}  {rung['count']:>{digits}}  {percent(rung)}   {meaning}{undecided}")
-    for name, meaning in MEANS.items():
+        fell = f"; {rung['fell']} of {rung['of']} matched fell" if "fell" in rung else ""
+        said = f"{meaning}{fell}{undecided}"
+        lines.append(f"{name:<{width}}  {rung['count']:>{digits}}  {percent(rung)}   {said}")
+    for name, meaning in (MEANS | RATIOS).items():
         if name in tallied:
             ends = tallied["intervals"][name]
             value = f"{tallied[name]:.3f}  [{ends['low']:.3f}, {ends['high']:.3f}]"
-            lines.append(f"{name:<{width}}  {' ' * digits}  {value}   {meaning}")
+            lines.append(f"{name:<{width}}  {ends.get('n', ''):>{digits}}  {value}   {meaning}")
     lines += [f"skipped    {line}" for line in skipped_lines(tallied["skipped"])]
     lines += [f"warning    {line}" for line in tallied["warnings"]]
     return "\n".join(lines) + "\n"
@@ -152,6 +172,8 @@ def _rates_and_means(verdicts: Sequence[Verdict]) -> Tally:
         undecided = values.count(None)
         if undecided < n:
             found[name] = rate(values.count(True), n) | ({"undecided": undecided} if undecided else {})
+    if "robust" in found:
+        found["robust"] |= _fallen(verdicts)
     intervals: Tally = {}
     for name in MEANS:
         values = [getattr(v, name, None) for v in verdicts]
@@ -161,7 +183,24 @@ def _rates_and_means(verdicts: Sequence[Verdict]) -> Tally:
             found[name] = sum(filled) / n
             low, high = bootstrap_mean(filled)
             intervals[name] = {"low": low, "high": high} | ({"undecided": undecided} if undecided else {})
+    for name in RATIOS:
+        ratios = [value for value in (getattr(v, name) for v in verdicts) if value]
+        if ratios:
+            found[name] = geometric_mean(ratios)
+            low, high = bootstrap_mean([math.log(ratio) for ratio in ratios])
+            intervals[name] = {"low": math.exp(low), "high": math.exp(high), "n": len(ratios)}
     return found | ({"intervals": intervals} if intervals else {})
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """The mean in which 2 and 1/2 cancel; ratios above 0."""
+    return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
+
+
+def _fallen(verdicts: Sequence[Verdict]) -> Tally:
+    """How many of those that match do not on changed copies: right by luck, or by these rows alone."""
+    asked = [v.robust for v in verdicts if v.ex_strict and v.robust is not None]
+    return {"fell": asked.count(False), "of": len(asked)}
 
 
 def _warnings(found: Tally) -> list[str]:

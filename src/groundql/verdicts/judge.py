@@ -1,21 +1,25 @@
 """Runs what a set of verdicts needs, each distinct query once, and judges every question as soon as it can."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundql.databases.executor import Executor, Job
+from groundql.databases.kept import KeptOutcomes
 from groundql.records import Completion, DatabaseFiles, Outcome, Question, Verdict
 from groundql.verdicts.efficiency import r_ves, ves
 from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
 from groundql.verdicts.measures import name_measures, row_measures, tree_measures
 from groundql.verdicts.opened import OpenDatabase
+from groundql.verdicts.parsing import depends_on_clock_or_chance
 from groundql.verdicts.robust import robust_pairs
 from groundql.verdicts.spider_exec import spider_exec
 from groundql.verdicts.spider_match import exact_match, hardness
+from groundql.verdicts.ties import tie_probes
 
-Key = tuple[Path, str]
+Key = tuple[Path | str, str]  # where, and the query
 TIMING_S = 5.0  # for all rounds of one pair; those that fit count
 NOTHING = Outcome(status="ok")  # what SQLite gives for text without a statement
 
@@ -70,11 +74,19 @@ def judge_all(
     with Executor(settings.n_workers) as executor:
         for numbers in by_database.values():
             own = [cases[number] for number in numbers]
-            for position, verdict in _judge_database(own, executor, settings):
+            own_settings = _settings_on(own[0].files, settings)
+            for position, verdict in _judge_database(own, executor, own_settings):
                 verdicts[numbers[position]] = verdict
                 if on_verdict:
                     on_verdict(verdict)
     return [verdicts[number] for number in range(len(cases))]
+
+
+def _settings_on(files: DatabaseFiles, settings: Judging) -> Judging:
+    """Without what needs a SQLite file, where another engine holds the rows: copies, rounds of timing, Spider's suite."""
+    if files.dialect == "sqlite":
+        return settings
+    return replace(settings, n_timings=0, n_instances=0, spider=False)
 
 
 def _judge_database(
@@ -82,15 +94,18 @@ def _judge_database(
 ) -> Iterator[tuple[int, Verdict]]:
     """(position, complete verdict) of the cases of one database; those that later passes need come last."""
     database = OpenDatabase(cases[0].files)
-    opened = [_open(case, database.path) for case in cases]
+    opened = [_open(case, database.place) for case in cases]
+    ties = frozenset() if settings.ladder_only else _golds_with_ties(cases, database, executor, settings)
     later: dict[int, Verdict] = {}
-    for position, outcomes in _decided(opened, executor, settings):
-        verdict = _verdict(opened[position], outcomes, database, settings)
+    for position, outcomes in _decided(opened, database.kept, executor, settings):
+        verdict = _verdict(opened[position], outcomes, database, settings, ties)
         needs_more = _needs_copies(verdict, settings) or _needs_timing(verdict, cases[position], settings)
         if needs_more or settings.spider:
             later[position] = verdict
         else:
             yield position, verdict
+    if database.kept:
+        database.kept.save()
     if settings.n_instances:
         _decide_robust(later, database, executor, settings)
     if settings.n_timings:
@@ -100,11 +115,11 @@ def _judge_database(
     yield from later.items()
 
 
-def _open(case: Case, path: Path | None) -> _Open:
+def _open(case: Case, place: Path | str | None) -> _Open:
     """Which queries the case needs run; none where there are no rows."""
 
     def key(sql: str | None) -> Key | None:
-        return (path, sql) if path and sql and sql.strip() else None
+        return (place, sql) if place and sql and sql.strip() else None
 
     gold = key(case.question.gold_sql)
     predicted = key(case.completion.sql if case.completion else None)
@@ -114,25 +129,30 @@ def _open(case: Case, path: Path | None) -> _Open:
 
 
 def _decided(
-    opened: list[_Open], executor: Executor, settings: Judging
+    opened: list[_Open], kept: KeptOutcomes | None, executor: Executor, settings: Judging
 ) -> Iterator[tuple[int, dict[Key, Outcome]]]:
     """(position, outcomes) of each case that waits for nothing more.
 
-    An outcome is let go when the last case that needs it is decided; while the caller judges, workers go on.
+    An outcome is let go when the last case that needs it is decided; while the caller judges, workers go on. What
+    `kept` knows is not run.
     """
     users: dict[Key, list[int]] = {}
     for position, case in enumerate(opened):
         for key in case.needs:
             users.setdefault(key, []).append(position)
     left = {key: len(positions) for key, positions in users.items()}
-    keys = list(users)
+    known = _known(opened, kept, settings)
+    keys = [key for key in users if key not in known]
     limits = (settings.deadline_s, settings.max_rows)
     jobs = (Job(path, sql, *limits, quoted_strings=True) for path, sql in keys)
+    golds = {case.gold for case in opened}
     outcomes: dict[Key, Outcome] = {}
     yield from ((position, outcomes) for position, case in enumerate(opened) if not case.needs)
-    for number, outcome in executor.run_each(jobs):
-        key = keys[number]
+    ran = ((keys[number], outcome) for number, outcome in executor.run_each(jobs))
+    for key, outcome in itertools.chain(known.items(), ran):
         outcomes[key] = outcome
+        if kept and key in golds and key not in known and not depends_on_clock_or_chance(key[1]):
+            kept.put(key[1], outcome)
         for position in users[key]:
             case = opened[position]
             case.waits_for.discard(key)
@@ -144,30 +164,89 @@ def _decided(
                         del outcomes[done]
 
 
+def _golds_with_ties(
+    cases: Sequence[Case], database: OpenDatabase, executor: Executor, settings: Judging
+) -> frozenset[str]:
+    """Gold queries of one database that cut a tie at a LIMIT."""
+    if database.path is None:
+        return frozenset()
+    golds = dict.fromkeys(case.question.gold_sql for case in cases if case.question.gold_sql)
+    probes = [(gold, probe) for gold in golds for probe in tie_probes(gold)]
+    deadline_s, max_rows = settings.deadline_s, settings.max_rows
+    found, asked = set(), []
+    for gold, probe in probes:
+        outcome = (
+            database.kept.get(probe.sql, deadline_s=deadline_s, max_rows=max_rows) if database.kept else None
+        )
+        if outcome is None:
+            asked.append((gold, probe))
+        elif probe.cuts_tie(outcome.rows):
+            found.add(gold)
+    jobs = [
+        Job(database.path, probe.sql, deadline_s, max_rows, quoted_strings=probe.is_whole)
+        for _, probe in asked
+    ]
+    for number, outcome in executor.run_each(jobs):
+        gold, probe = asked[number]
+        if database.kept and not depends_on_clock_or_chance(gold):
+            database.kept.put(probe.sql, outcome)
+        if outcome.status == "ok" and probe.cuts_tie(outcome.rows):
+            found.add(gold)
+    return frozenset(found)
+
+
+def _known(opened: list[_Open], kept: KeptOutcomes | None, settings: Judging) -> dict[Key, Outcome]:
+    """Outcomes of gold queries that an earlier run left."""
+    found = {}
+    for key in dict.fromkeys(case.gold for case in opened if case.gold):
+        outcome = (
+            kept.get(key[1], deadline_s=settings.deadline_s, max_rows=settings.max_rows) if kept else None
+        )
+        if outcome is not None:
+            found[key] = outcome
+    return found
+
+
 def _verdict(
-    opened: _Open, outcomes: dict[Key, Outcome], database: OpenDatabase, settings: Judging
+    opened: _Open,
+    outcomes: dict[Key, Outcome],
+    database: OpenDatabase,
+    settings: Judging,
+    ties: frozenset[str],
 ) -> Verdict:
     case = opened.case
     gold = outcomes[opened.gold] if opened.gold else None
     official = outcomes[opened.official] if opened.official else None
-    if database.path and case.official_sql is not None and not case.official_sql.strip():
+    if database.place and case.official_sql is not None and not case.official_sql.strip():
         official = NOTHING
     gold_sql = case.question.gold_sql
     predicted = outcomes[opened.predicted] if opened.predicted else None
     verdict = judge_one(
         case.question,
         case.completion,
-        climb(case.completion, database.twin.prepare),
+        climb(
+            case.completion,
+            database.refusal,
+            asks_sqlglot=not settings.ladder_only,
+            dialect=case.files.dialect,
+        ),
         gold=gold,
         predicted=predicted,
         official=official,
-        rows=case.files.rows if database.path else "none",
-        gold_fault=gold_fault_of(case.question, gold, database.twin.prepare(gold_sql) if gold_sql else None),
+        rows=case.files.rows if database.place else "none",
+        gold_fault=gold_fault_of(
+            case.question,
+            gold,
+            database.refusal(gold_sql) if gold_sql else None,
+            cuts_tie=gold_sql in ties,
+        ),
     )
     beside = (
         row_measures(case.question, verdict, gold, predicted, official) if not settings.ladder_only else {}
     )
-    if not settings.ladder_only:
+    if not database.is_sqlite:
+        beside.pop("step_ratio", None)  # other engines count no steps
+    elif not settings.ladder_only:
         holds = database.holds if database.path else None
         beside |= name_measures(case.question, verdict, database.schema, database.twin, holds)
         beside |= tree_measures(verdict, database.form)
@@ -175,7 +254,7 @@ def _verdict(
         beside["robust"] = bool(verdict.ex_strict and beside.get("ast_equal"))
     if settings.n_timings and verdict.ex_bird is not None:
         beside |= dict.fromkeys(("ves", "r_ves"), float(verdict.ex_bird))
-    return verdict.model_copy(update=beside)
+    return verdict.model_copy(update=beside) if beside else verdict
 
 
 def _needs_copies(verdict: Verdict, settings: Judging) -> bool:

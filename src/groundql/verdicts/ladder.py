@@ -12,7 +12,17 @@ one run, with them on, serves `ran` and `ex_strict` too, which ask for `grounded
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from groundql.records import Cell, Completion, Outcome, Question, ResultPreview, Row, RowsAre, Verdict
+from groundql.records import (
+    Cell,
+    Completion,
+    Dialect,
+    Outcome,
+    Question,
+    ResultPreview,
+    Row,
+    RowsAre,
+    Verdict,
+)
 from groundql.verdicts.parsing import (
     depends_on_clock_or_chance,
     is_ordered,
@@ -22,6 +32,7 @@ from groundql.verdicts.parsing import (
     sqlglot_accepts,
 )
 from groundql.verdicts.rows import same_results, same_sets
+from groundql.verdicts.ties import FAULT
 
 N_PREVIEW_ROWS = 5
 N_PREVIEW_COLUMNS = 20
@@ -34,27 +45,41 @@ class Rungs:
     """What can be said of a completion without running it."""
 
     extracted: bool
-    sqlglot_accepts: bool
+    sqlglot_accepts: bool | None
     parsed: bool
     read_only: bool
     grounded: bool
     error: str
 
 
-def climb(completion: Completion | None, prepare: Callable[[str], str | None]) -> Rungs:
-    """The rungs up to `grounded`; `prepare` gives None or the engine's words. No completion passes no rung."""
+def climb(
+    completion: Completion | None,
+    prepare: Callable[[str], str | None],
+    *,
+    asks_sqlglot: bool = True,
+    dialect: Dialect = "sqlite",
+) -> Rungs:
+    """The rungs up to `grounded`; `prepare` gives None or the engine's words. No completion passes no rung.
+
+    What the engine prepares, as one statement that may only read, is parsed and read-only by its word; sqlglot is
+    asked about the rest. Without `asks_sqlglot` the paper's rule is left open: parsing is most of the ladder's cost.
+    """
     sql = completion.sql if completion else None
     text = sql or (completion.text if completion else "")
-    accepts = bool(text.strip()) and sqlglot_accepts(text)
-    tree = parse_query(sql) if sql else None
+    accepts = bool(text.strip()) and sqlglot_accepts(text, dialect) if asks_sqlglot else None
+    refusal = prepare(sql) if sql else None
+    if sql and refusal is None:
+        return Rungs(
+            extracted=True, sqlglot_accepts=accepts, parsed=True, read_only=True, grounded=True, error=""
+        )
+    tree = parse_query(sql, dialect) if sql else None
     read_only = tree is not None and is_read_only(tree)
-    refusal = prepare(sql) if sql and read_only else None
     if completion is None:
         error = "no prediction for this question"
     elif not sql:
         error = "no SQL in the answer"
     elif tree is None:
-        error = parse_fault(sql)
+        error = parse_fault(sql, dialect)
     elif not read_only:
         error = "it writes"
     else:
@@ -64,7 +89,7 @@ def climb(completion: Completion | None, prepare: Callable[[str], str | None]) -
         sqlglot_accepts=accepts,
         parsed=tree is not None,
         read_only=read_only,
-        grounded=read_only and refusal is None,
+        grounded=False,
         error=error,
     )
 
@@ -132,7 +157,9 @@ def judge_one(
     )
 
 
-def gold_fault_of(question: Question, gold: Outcome | None, refusal: str | None) -> str:
+def gold_fault_of(
+    question: Question, gold: Outcome | None, refusal: str | None, *, cuts_tie: bool = False
+) -> str:
     """What is wrong with a gold query as a judge, several faults joined by "; "; "" where nothing is known.
 
     `refusal` is the engine's word on preparing it with double-quoted strings off, None where it prepares; `gold` is
@@ -149,6 +176,8 @@ def gold_fault_of(question: Question, gold: Outcome | None, refusal: str | None)
         faults.append(f"gold does not run: {gold.error}")
     elif not gold.rows:
         faults.append("gold returns no rows")
+    if cuts_tie:
+        faults.append(FAULT)
     if refusal and gold.status == "ok":
         faults.append("gold writes strings in double quotes, which `grounded` refuses")
     if depends_on_clock_or_chance(question.gold_sql):

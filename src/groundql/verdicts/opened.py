@@ -1,13 +1,16 @@
 """A database as the checks of one run need it: its twin, its facts, and a connection for questions of our own."""
 
 import functools
+import weakref
 from pathlib import Path
 
 import apsw
 
 from groundql.databases.binding import Twin, twin_of
+from groundql.databases.engines import Binder
 from groundql.databases.files import has_rows, sqlite_file
 from groundql.databases.guard import open_guarded, run_guarded
+from groundql.databases.kept import KeptOutcomes
 from groundql.databases.schema import read_schema
 from groundql.records import DatabaseFiles, Schema
 from groundql.verdicts.ast_equal import canonical
@@ -17,14 +20,40 @@ LOOKUP_S = 2.0  # for one question of our own to the database
 
 
 class OpenDatabase:
-    """One database; `path` is None where it has no rows."""
+    """One database; `path` is None where it has no rows, or where another engine than SQLite holds them.
+
+    `place` is what a Job asks: the path or the engine's URL.
+    """
 
     def __init__(self, files: DatabaseFiles) -> None:
-        self.schema: Schema = read_schema(files, n_examples=0)
+        self.files = files
         self.path: Path | None = sqlite_file(files) if has_rows(files) else None
-        self.twin: Twin = twin_of(self.path or self.schema)
+        self.place: Path | str | None = files.url or self.path
+        self.is_sqlite = files.dialect == "sqlite"
+        self._binder = Binder(files.url) if files.url else None
+        if self._binder:
+            weakref.finalize(self, self._binder.close)
+            assert (
+                self.schema.tables
+            )  # read now: a database that cannot be opened is a fault of the run, not of its queries
         self._forms: dict[tuple[str, bool], str | None] = {}
         self._held: dict[str, bool | None] = {}
+        self._refusals: dict[str, str | None] = {}
+
+    @functools.cached_property
+    def twin(self) -> Twin:
+        """SQLite's empty twin, of the schema alone where the rows lie elsewhere."""
+        return twin_of(self.path or self.schema)
+
+    @functools.cached_property
+    def schema(self) -> Schema:
+        """Tables and columns; read when first asked for."""
+        return read_schema(self.files, n_examples=0)
+
+    @functools.cached_property
+    def kept(self) -> KeptOutcomes | None:
+        """What earlier runs know of this database's gold queries; None without rows."""
+        return KeptOutcomes(self.path) if self.path else None
 
     @functools.cached_property
     def facts(self) -> Facts:
@@ -35,6 +64,12 @@ class OpenDatabase:
     def _connection(self) -> apsw.Connection:
         assert self.path is not None
         return open_guarded(self.path)
+
+    def refusal(self, sql: str) -> str | None:
+        """Why a query does not prepare here, None where it does; asked once."""
+        if sql not in self._refusals:
+            self._refusals[sql] = (self._binder or self.twin).prepare(sql)
+        return self._refusals[sql]
 
     def form(self, sql: str, is_relaxed: bool) -> str | None:
         """The canonical form of a query on this database, or None; made once."""

@@ -9,6 +9,7 @@ from typing import IO, Self
 from pydantic import ValidationError
 
 from groundql import __version__
+from groundql.databases.engines import duckdb_path
 from groundql.records import Completion, DatabaseFiles, DataSet, Verdict
 from groundql.verdicts.judge import Judging
 
@@ -83,6 +84,8 @@ def _stamp(files: DatabaseFiles) -> str:
     paths = [
         path for path in (files.sqlite_path, files.sql_path, files.tables_path) if path and path.is_file()
     ]
-    return f"{files.db_id} {files.rows} " + " ".join(
+    if files.dialect == "duckdb":
+        paths.append(duckdb_path(files.url))
+    return f"{files.db_id} {files.rows} {files.url} " + " ".join(
         f"{p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths
     )

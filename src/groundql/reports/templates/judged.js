@@ -133,7 +133,7 @@ function hasOutcome(question, value) {
 function haystack(q) {
   if (!q.haystack) {
     const texts = [q.id, q.db, q.text, q.evidence, q.gold, q.gold_fault];
-    for (const run of q.runs) if (run) texts.push(run.sql, run.error, run.cause);
+    for (const run of q.runs) if (run) texts.push(run.sql, run.error, run.cause, ...(run.findings || []));
     q.haystack = texts.filter(Boolean).join("\n").toLowerCase();
   }
   return q.haystack;
@@ -229,6 +229,7 @@ function runCard(q, run, number) {
   if (!run) return card;
   card.append(sqlBlock(run.sql, run.gold || q.gold), flagList(run));
   if (run.error) card.append(make("p", { class: "error" }, run.error));
+  if (run.findings) card.append(make("p", { class: "error" }, run.findings.join("; ")));
   if (run.gold) card.append(make("p", {}, make("small", {}, "Judged against another gold")), sqlBlock(run.gold));
   card.append(...resultTable(run.result));
   if (run.cut) card.append(make("p", { class: "error" }, "The answer was cut at the token limit."));

@@ -1,0 +1,92 @@
+"""Engines beside SQLite, found by a database's URL; each is imported when it is first asked for."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from groundql.databases.executor import Executor, Job
+from groundql.databases.guard import Answer
+from groundql.errors import DataError
+from groundql.records import Table, dialect_of
+
+BIND_S = 10.0  # for one statement to bind
+
+
+class Engine(Protocol):
+    """A locked connection. Its answers never raise for what the SQL does."""
+
+    def run(self, sql: str, *, deadline_s: float, max_rows: int) -> Answer:
+        """(status, columns, rows, error, elapsed_s, steps) of one query."""
+
+    def bind(self, sql: str, *, deadline_s: float) -> Answer:
+        """Status "ok" where `sql` is one query that the engine can bind; it is not run."""
+
+    def close(self) -> None:
+        """Let the database go."""
+
+
+def open_engine(url: str) -> Engine:
+    """A guarded connection; DatabaseMissing, DataError or DependencyMissing where there can be none."""
+    if dialect_of(url) == "duckdb":
+        from groundql.databases.duckdb_engine import DuckdbEngine
+
+        return DuckdbEngine(duckdb_path(url))
+    if dialect_of(url) == "postgres":
+        from groundql.databases.postgres_engine import PostgresEngine
+
+        return PostgresEngine(url)
+    raise DataError(f"{url!r} names no engine; write duckdb:PATH or postgresql://USER@HOST/NAME")
+
+
+def duckdb_path(url: str) -> Path:
+    """The file that a duckdb: URL names."""
+    return Path(url.removeprefix("duckdb:"))
+
+
+def read_engine_tables(url: str, n_examples: int) -> list[Table]:
+    """Tables with columns, types, keys, comments as descriptions, and example values, by queries of our own."""
+    engine = open_engine(url)
+    try:
+        if dialect_of(url) == "duckdb":
+            from groundql.databases.duckdb_engine import DuckdbEngine
+
+            assert isinstance(engine, DuckdbEngine)
+            return engine.read_tables(n_examples)
+        from groundql.databases.postgres_engine import PostgresEngine
+        from groundql.databases.postgres_schema import read_postgres_tables
+
+        assert isinstance(engine, PostgresEngine)
+        return read_postgres_tables(engine, n_examples)
+    finally:
+        engine.close()
+
+
+class Binder:
+    """Asks an engine whether statements bind, in a process of its own; use it as a context manager, or close it.
+
+    Where SQLite prepares on an empty twin, these bind on the database itself: neither reads rows to do it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._executor = Executor()
+        self._known: dict[str, str | None] = {}
+
+    def prepare(self, sql: str) -> str | None:
+        """None where `sql` is one query that binds, else the engine's words."""
+        if sql not in self._known:
+            ((_, outcome),) = self._executor.run_each([Job(self.url, sql, BIND_S, bind_only=True)])
+            self._known[sql] = None if outcome.status == "ok" else outcome.error or outcome.status
+        return self._known[sql]
+
+    def close(self) -> None:
+        """End the process."""
+        self._executor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

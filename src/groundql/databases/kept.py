@@ -1,0 +1,93 @@
+"""Outcomes of queries on one database, kept on disk by content: the file's bytes, the SQL and the engine's version.
+
+For gold queries, which are the same in every run. A file in the cache folder belongs to one state of one database, so
+a changed database starts anew; deleting the folder costs time and nothing else. What was cut off, too large or not
+the same each time is not kept.
+"""
+
+import hashlib
+import marshal
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from groundql.databases.files import cache_dir
+from groundql.records import Outcome
+
+OUTCOME_BYTES = 2**20  # one outcome; a larger one is run again
+FILE_BYTES = 256 * 2**20  # all outcomes of one database
+DIGEST_BYTES = 32
+
+
+class KeptOutcomes:
+    """What is known of the queries of one SQLite file; `save` writes what is new. Not for several threads."""
+
+    def __init__(self, database: Path, folder: Path | None = None) -> None:
+        engine = f"{apsw.sqlite_lib_version()} {sys.version_info[:2]}"
+        self.path: Path | None = None
+        self._answers: dict[str, Any] = {}
+        self._n_bytes = 0
+        self._is_new = False
+        if Path(f"{database}-wal").exists():
+            return  # the file is not all of the database
+        with database.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        digest.update(engine.encode())
+        folder = folder or cache_dir() / "outcomes"
+        self.path = folder / f"{database.stem}-{digest.hexdigest()[:24]}.bin"
+        self._answers = self._read()
+
+    def get(self, sql: str, *, deadline_s: float, max_rows: int) -> Outcome | None:
+        """The outcome under these limits; None where it is not known, or would not have been reached."""
+        answer = self._answers.get(sql.strip().rstrip(";"))
+        if answer is None:
+            return None
+        columns, rows, elapsed_s, vm_steps = answer
+        if elapsed_s > deadline_s or len(rows) > max_rows:
+            return None
+        return Outcome.model_construct(
+            status="ok", columns=columns, rows=tuple(rows), error="", elapsed_s=elapsed_s, vm_steps=vm_steps
+        )
+
+    def put(self, sql: str, outcome: Outcome) -> None:
+        """Keep an outcome that ended well; its result must be the same each time."""
+        if outcome.status != "ok" or self.path is None:
+            return
+        answer = (outcome.columns, list(outcome.rows), outcome.elapsed_s, outcome.vm_steps)
+        n_bytes = len(marshal.dumps(answer))
+        if n_bytes <= OUTCOME_BYTES and self._n_bytes + n_bytes <= FILE_BYTES:
+            self._answers[sql.strip().rstrip(";")] = answer
+            self._n_bytes += n_bytes
+            self._is_new = True
+
+    def save(self) -> None:
+        """Write what is new; a folder that cannot be written costs the cache alone."""
+        if not self._is_new or self.path is None:
+            return
+        body = marshal.dumps(self._answers)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, beside = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(body).digest() + body)
+            Path(beside).replace(self.path)
+        except OSError:
+            return
+        self._is_new = False
+
+    def _read(self) -> dict[str, Any]:
+        """What was kept; a file that is cut or damaged holds nothing."""
+        try:
+            content = self.path.read_bytes() if self.path else b""
+        except OSError:
+            return {}
+        body = content[DIGEST_BYTES:]
+        if hashlib.sha256(body).digest() != content[:DIGEST_BYTES]:
+            return {}
+        answers: dict[str, Any] = marshal.loads(body)
+        self._n_bytes = len(body)
+        return answers

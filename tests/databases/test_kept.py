@@ -1,0 +1,77 @@
+"""Outcomes kept on disk: found again by content, and never beyond the limits or after a change."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from groundql.databases.kept import KeptOutcomes
+from groundql.records import Outcome
+
+LIMITS = {"deadline_s": 30.0, "max_rows": 100}
+SQL = "SELECT a FROM t"
+OUTCOME = Outcome(
+    status="ok", columns=("a",), rows=((1,), (2.5,), ("x",), (b"\x00",), (None,)), elapsed_s=2.0, vm_steps=300
+)
+
+
+@pytest.fixture
+def database(tmp_path) -> Path:
+    path = tmp_path / "shop.sqlite"
+    apsw.Connection(str(path)).execute("CREATE TABLE t(a)")
+    return path
+
+
+def kept(database: Path) -> KeptOutcomes:
+    return KeptOutcomes(database, database.parent / "kept")
+
+
+def saved(database: Path, outcome: Outcome = OUTCOME) -> KeptOutcomes:
+    store = kept(database)
+    store.put(SQL, outcome)
+    store.save()
+    return kept(database)
+
+
+def test_what_was_kept_is_found_by_the_same_query(database):
+    assert saved(database).get(f" {SQL};", **LIMITS) == OUTCOME
+    assert saved(database).get("SELECT b FROM t", **LIMITS) is None
+
+
+def test_one_changed_row_makes_all_unknown(database):
+    saved(database)
+    apsw.Connection(str(database)).execute("INSERT INTO t VALUES (1)")
+    assert kept(database).get(SQL, **LIMITS) is None
+
+
+@pytest.mark.parametrize(
+    "limits", [{"deadline_s": 1.9, "max_rows": 100}, {"deadline_s": 30.0, "max_rows": 4}]
+)
+def test_what_these_limits_would_have_stopped_is_not_known(database, limits):
+    assert saved(database).get(SQL, **limits) is None
+
+
+@pytest.mark.parametrize("status", ["error", "timeout", "too_large", "crashed"])
+def test_what_did_not_end_well_is_not_kept(database, status):
+    assert saved(database, Outcome(status=status, error="x")).get(SQL, **LIMITS) is None
+
+
+def test_a_damaged_file_holds_nothing(database):
+    path = saved(database).path
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    assert kept(database).get(SQL, **LIMITS) is None
+
+
+def test_beside_an_unwritten_log_nothing_is_kept(database):
+    saved(database)
+    Path(f"{database}-wal").touch()
+    assert saved(database).get(SQL, **LIMITS) is None
+
+
+def test_a_folder_that_cannot_be_written_costs_the_cache_alone(database):
+    (database.parent / "kept").write_text("a file where the folder would be")
+    assert saved(database).get(SQL, **LIMITS) is None
+
+
+def test_a_huge_result_is_run_again_rather_than_kept(database):
+    assert saved(database, OUTCOME.model_copy(update={"rows": (("x" * 2**21,),)})).get(SQL, **LIMITS) is None

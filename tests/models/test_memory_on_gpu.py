@@ -1,0 +1,123 @@
+"""The plan against the peak that torch reports for our own trainer, on random weights in each catalog shape."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from groundql.config import Config, DataSettings, LoraSettings, ModelSettings, TrainingSettings
+from groundql.models.catalog import CATALOG
+from groundql.models.memory import plan_of
+from groundql.models.workload import QuestionLengths
+from groundql.training.examples import Example
+from groundql.training.trainer import add_lora, train_adapter
+from tests.models.test_catalog import config_of
+
+RECIPES = {
+    "packs with checkpointing": {"pack_tokens": 4096, "checkpointing": True},
+    "large packs with checkpointing": {"pack_tokens": 8192, "checkpointing": True},
+    "packs without": {"pack_tokens": 2048},
+    "padded pairs with checkpointing": {"packing": "none", "batch_size": 2, "checkpointing": True},
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", CATALOG)
+def test_the_measured_peak_is_within_10_percent_of_the_plan(name, recipe, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    config = Config(
+        model=ModelSettings(name=name),
+        lora=LoraSettings(rank=32),
+        data=DataSettings(train="pocket"),
+        training=TrainingSettings(epochs=1, select_by="last", **RECIPES[recipe]),
+    )
+    examples = some_examples(96)
+    lengths = [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
+    plan = plan_of(config, CATALOG[name], lengths)
+    measured_mib = train_peak_mib(CATALOG[name], config, examples, tmp_path, torch.device("cuda", 0))
+    print(f"{name}, {recipe}: planned {plan.peak_mib:,.0f} MiB, measured {measured_mib:,.0f}")
+    assert abs(plan.excess(measured_mib)) < 0.10
+
+
+def test_the_measurement_itself_runs_where_there_is_no_gpu(tmp_path):
+    row = replace(
+        CATALOG["SmolLM2-135M-Instruct"],
+        n_layers=1,
+        hidden=64,
+        n_heads=2,
+        n_kv_heads=1,
+        head_dim=32,
+        ffn=64,
+        vocab=600,
+    )
+    config = Config(
+        model=ModelSettings(name="tiny", compute_dtype="float32"),
+        data=DataSettings(train="pocket"),
+        training=TrainingSettings(epochs=1, select_by="last", pack_tokens=4096),
+    )
+    peak_mib = train_peak_mib(row, config, some_examples(2), tmp_path, torch.device("cpu"))
+    assert (peak_mib is None) == (not torch.cuda.is_available())
+
+
+def some_examples(n):
+    """Four databases of 655 tokens, questions and SQL about as long as BIRD's."""
+    chance = random.Random(0)
+
+    def ids(low, high):
+        return tuple(chance.randrange(3, 500) for _ in range(chance.randint(low, high)))
+
+    prefixes = [ids(655, 655) for _ in range(4)]
+    return [
+        Example(
+            question_id=str(i),
+            db_id=str(i % 4),
+            prefix=prefixes[i % 4],
+            suffix=ids(30, 70),
+            answer=ids(20, 90),
+        )
+        for i in range(n)
+    ]
+
+
+def train_peak_mib(row, config, examples, run_dir, device):
+    """`max_memory_reserved` of a training by our trainer; None without CUDA."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    with device:
+        model = AutoModelForCausalLM.from_config(config_of(row), dtype=dtype)
+    quantize(model, dtype, device)
+    model = add_lora(model, config.lora, seed=1)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what loading has left behind is none of the training's
+    result = train_adapter(model, examples, [], config=config, run_dir=run_dir, pad_id=0)
+    return result.peak_mib
+
+
+def quantize(model, dtype, device):
+    """Put NF4 linears in place of the decoder's."""
+    import bitsandbytes as bnb
+
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, torch.nn.Linear) or name == "lm_head":
+            continue
+        linear = bnb.nn.Linear4bit(
+            module.in_features,
+            module.out_features,
+            bias=module.bias is not None,
+            compute_dtype=dtype,
+            quant_type="nf4",
+            device="meta",
+        )
+        linear.weight = bnb.nn.Params4bit(
+            module.weight.data.cpu(), requires_grad=False, quant_type="nf4", module=linear
+        ).to(device)
+        if module.bias is not None:
+            linear.bias = torch.nn.Parameter(module.bias.data, requires_grad=False)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, linear)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.is_loaded_in_4bit = True

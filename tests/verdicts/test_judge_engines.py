@@ -1,0 +1,107 @@
+"""Judging on engines beside SQLite, from a JSONL file that names the database by its URL."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from groundql.errors import DatabaseMissing
+from groundql.pipeline import judge_completions
+from groundql.questions.load import load_data
+from groundql.records import Completion, DataSet, Verdict
+from groundql.verdicts.judge import Judging
+from groundql.verdicts.resume import run_fingerprint
+from tests.command import groundql
+
+duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install 'groundql[duckdb]'")
+
+GOLD = "SELECT title FROM book WHERE price > 5 ORDER BY title"
+# what is predicted: the rungs grounded, ran, ex_bird, ex_strict
+PREDICTED = {
+    GOLD: (True, True, True, True),
+    "FROM book SELECT title WHERE price > 5 ORDER BY ALL": (True, True, True, True),  # DuckDB's own grammar
+    "SELECT title FROM book ORDER BY title DESC": (True, True, True, False),
+    "SELECT title FROM book WHERE day >= DATE '2000-01-01'": (True, True, False, False),
+    "SELECT titel FROM book": (False, False, False, False),
+    "DELETE FROM book": (False, False, False, False),
+    "SELECT title FROM book; SELECT 1": (False, False, False, False),
+    "SELECT * FROM read_text('/etc/hostname')": (False, False, False, False),
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataSet:
+    connection = duckdb.connect(str(tmp_path / "shop.duckdb"))
+    connection.execute("CREATE TABLE book (title VARCHAR, price DECIMAL(8, 2), day DATE)")
+    connection.execute("INSERT INTO book VALUES ('Tides', 12.5, '1999-12-31'), ('Sand', 8, '2001-01-01')")
+    connection.close()
+    lines = [
+        {"question": "Which?", "db_id": "shop", "sql": GOLD, "database": "duckdb:shop.duckdb"}
+        for _ in PREDICTED
+    ]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return load_data(f"jsonl:{tmp_path / 'q.jsonl'}")
+
+
+def completions(data: DataSet) -> list[Completion]:
+    return [
+        Completion(question_id=question.question_id, db_id="shop", text=sql, sql=sql)
+        for question, sql in zip(data.questions, PREDICTED, strict=True)
+    ]
+
+
+def rungs(verdict: Verdict) -> tuple[bool | None, ...]:
+    return verdict.grounded, verdict.ran, verdict.ex_bird, verdict.ex_strict
+
+
+def test_predictions_are_judged_by_the_engine_that_the_data_names(data):
+    verdicts = judge_completions(data, completions(data), Judging(n_workers=1))
+    assert {v.predicted_sql: rungs(v) for v in verdicts} == PREDICTED
+    assert [v.gold_fault for v in verdicts] == [""] * len(verdicts)
+    by_sql = {v.predicted_sql: v for v in verdicts}
+    assert 'Referenced column "titel" not found' in by_sql["SELECT titel FROM book"].error
+    assert "more than one" in by_sql["SELECT title FROM book; SELECT 1"].error or "2 statements" in by_sql["SELECT title FROM book; SELECT 1"].error  # fmt: skip
+    assert by_sql["SELECT titel FROM book"].parsed
+    assert not by_sql["DELETE FROM book"].parsed
+
+
+def test_what_only_sqlite_can_decide_stays_open(data):
+    settings = Judging(n_workers=1, n_timings=3, n_instances=2, spider=True)
+    verdict = judge_completions(data, completions(data), settings)[0]
+    assert verdict.ex_relaxed is True
+    assert verdict.soft_f1 == 1
+    for name in ("robust", "ves", "r_ves", "step_ratio", "ast_equal", "invented_table", "link_f1", "spider_exec"):  # fmt: skip
+        assert getattr(verdict, name) is None, name
+
+
+def test_the_command_judges_and_says_so(data, tmp_path):
+    lines = "\n".join(completion.model_dump_json() for completion in completions(data))
+    (tmp_path / "predictions.jsonl").write_text(lines)
+    done = groundql("judge", tmp_path / "predictions.jsonl", "--data", data.spec, "--json")
+    assert done.status == 0, done.stderr
+    tallied = json.loads(done.stdout)
+    assert tallied["ex_strict"]["count"] == 1  # a query that begins with FROM is not extracted from an answer
+    assert tallied["ex_bird"]["count"] == 3
+    assert done.stderr.count("nanobind") == 0
+
+
+def test_a_sample_of_such_data_reads_back(data, tmp_path):
+    done = groundql("sample", data.spec, "--fraction", "0.5", "--out", tmp_path / "elsewhere" / "few.jsonl")
+    assert done.status == 0, done.stderr
+    again = load_data(f"jsonl:{tmp_path / 'elsewhere' / 'few.jsonl'}")
+    assert again.databases == data.databases
+
+
+def test_a_changed_file_is_another_run(data, tmp_path):
+    first = run_fingerprint(data, [], Judging())
+    connection = duckdb.connect(str(tmp_path / "shop.duckdb"))
+    connection.execute("DELETE FROM book")
+    connection.close()
+    assert run_fingerprint(data, [], Judging()) != first
+
+
+def test_a_file_that_is_not_there_is_named_with_its_line(tmp_path):
+    line = {"question": "?", "db_id": "x", "sql": "SELECT 1", "database": "duckdb:no.duckdb"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(line))
+    with pytest.raises(DatabaseMissing, match=r"no\.duckdb is not there"):
+        load_data(f"jsonl:{tmp_path / 'q.jsonl'}")
