@@ -12,17 +12,19 @@ layout, one another constant, one a column that is not there, and one counts the
 What is compared. `ladder` gives every rung (`ex_bird` among them), without the paper's rule, which parses: it is the
 like-for-like row, and does more than the official rule. `first run` starts with nothing kept; `next run` finds the
 gold's results on disk from the run before, as every later judging of another model does. `all measures` adds
-everything that `groundql judge` prints but timing and changed copies. Times are the least of N_REPEATS, wall clock,
+everything that `groundql judge` prints but timing and changed copies. Times are the least of N_REPEATS,
 from questions and predictions in memory to verdicts in memory; start of workers included, imports of Python not.
 """
 
+import functools
 import json
+import math
 import multiprocessing
 import os
 import platform
 import re
+import resource
 import sqlite3
-import statistics
 import sys
 import tempfile
 import threading
@@ -102,15 +104,22 @@ def completions_of(data: DataSet, kind: str) -> list[Completion]:
     ]
 
 
-def least(work: Callable[[], Any], before: Callable[[], None] = lambda: None) -> tuple[float, Any]:
-    """(least wall time of N_REPEATS, last result); `before` is not timed."""
-    times = []
+def least(work: Callable[[], Any], before: Callable[[], None] = lambda: None) -> tuple[float, float, Any]:
+    """(least wall time of N_REPEATS, least processor time, last result); `before` is not timed."""
+    walls, cpus = [], []
     for _ in range(N_REPEATS):
         before()
-        started = time.perf_counter()
+        started, used = time.perf_counter(), cpu_s()
         result = work()
-        times.append(time.perf_counter() - started)
-    return min(times), result
+        walls.append(time.perf_counter() - started)
+        cpus.append(cpu_s() - used)
+    return min(walls), min(cpus), result
+
+
+def cpu_s() -> float:
+    """Processor time of this process and of its children that have ended."""
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
 def empty_cache() -> None:
@@ -126,29 +135,28 @@ def timed_rows(name: str, data: DataSet, kind: str) -> dict[str, Any]:
     ]
     ladder = Judging(ladder_only=True, n_workers=N_PROCESSES, deadline_s=DEADLINE_S)
     everything = Judging(n_workers=N_PROCESSES, deadline_s=DEADLINE_S, spider=data.name == "spider")
-    official_s, scores = least(lambda: official(pairs))
-    first_s, verdicts = least(lambda: judge_completions(data, completions, ladder), empty_cache)
-    next_s, _ = least(lambda: judge_completions(data, completions, ladder))
-    all_s, _ = least(lambda: judge_completions(data, completions, everything), empty_cache)
+    ways = {
+        "official": (lambda: official(pairs), lambda: None),
+        "ladder_first_run": (lambda: judge_completions(data, completions, ladder), empty_cache),
+        "ladder_next_run": (lambda: judge_completions(data, completions, ladder), lambda: None),
+        "all_measures": (lambda: judge_completions(data, completions, everything), empty_cache),
+    }
+    found: dict[str, Any] = {"set": name, "predictions": kind, "n": len(pairs)}
+    results = {}
+    for way, (work, before) in ways.items():
+        found[f"{way}_s"], found[f"{way}_cpu_s"], results[way] = least(work, before)
+    scores, verdicts = results["official"], results["ladder_first_run"]
     differing = [
         v.question_id for v, score in zip(verdicts, scores, strict=True) if bool(v.ex_bird) != bool(score)
     ]
-    return {
-        "set": name,
-        "predictions": kind,
-        "n": len(pairs),
-        "official_s": official_s,
-        "ladder_first_run_s": first_s,
-        "ladder_next_run_s": next_s,
-        "all_measures_first_run_s": all_s,
-        "ex_bird": sum(scores),
-        "ex_bird_differs": differing,
-    }
+    return found | {"ex_bird": sum(scores), "ex_bird_differs": differing}
 
 
 def guard_us(data: DataSet) -> dict[str, float]:
-    """Microseconds a gold query on a connection that stays open: without guard, with it, and the difference."""
-    plain_us, guarded_us = [], []
+    """Microseconds a gold query on a connection that stays open: the mean over queries of the least of the rounds.
+
+    Without any guard, with it, and with the count of steps too, which is no guard but a measure.
+    """
     by_database: dict[str, list[str]] = {}
     for question in data.questions:
         by_database.setdefault(question.db_id, []).append(question.gold_sql or "")
@@ -160,20 +168,34 @@ def guard_us(data: DataSet) -> dict[str, float]:
         db_id: open_guarded(sqlite_file(data.databases[db_id]), quoted_strings=True) for db_id in by_database
     }
     runs = [(db_id, sql) for db_id, queries in by_database.items() for sql in queries]
+
+    def run_plain(db_id: str, sql: str) -> None:
+        plain[db_id].execute(sql, can_cache=False).fetchall()
+
+    for db_id, sql in list(runs):  # text that is not UTF-8 ends the plain run and costs ours a second one
+        try:
+            run_plain(db_id, sql)
+        except (apsw.Error, UnicodeDecodeError):
+            runs.remove((db_id, sql))
+
+    def run_with(db_id: str, sql: str, counts_steps: bool) -> None:
+        limits = {"deadline_s": DEADLINE_S, "max_rows": 100_000}
+        run_guarded(guarded[db_id], sql, **limits, counts_steps=counts_steps)
+
+    ways = {
+        "plain": run_plain,
+        "guarded": functools.partial(run_with, counts_steps=False),
+        "guarded_and_counted": functools.partial(run_with, counts_steps=True),
+    }
+    least_s = {name: [math.inf] * len(runs) for name in ways}
     for _ in range(GUARD_ROUNDS):
-        started = time.perf_counter()
-        for db_id, sql in runs:
-            try:
-                plain[db_id].execute(sql, can_cache=False).fetchall()
-            except (apsw.Error, UnicodeDecodeError):
-                continue
-        between = time.perf_counter()
-        for db_id, sql in runs:
-            run_guarded(guarded[db_id], sql, deadline_s=DEADLINE_S, max_rows=100_000)
-        plain_us.append((between - started) / len(runs) * 1e6)
-        guarded_us.append((time.perf_counter() - between) / len(runs) * 1e6)
-    cost = statistics.median(g - p for g, p in zip(guarded_us, plain_us, strict=True))
-    return {"plain": min(plain_us), "guarded": min(guarded_us), "guard": cost}
+        for name, way in ways.items():
+            for number, (db_id, sql) in enumerate(runs):
+                started = time.perf_counter()
+                way(db_id, sql)
+                least_s[name][number] = min(least_s[name][number], time.perf_counter() - started)
+    found = {name: sum(times) / len(runs) * 1e6 for name, times in least_s.items()}
+    return found | {"guard": found["guarded"] - found["plain"]}
 
 
 def main() -> None:
@@ -184,10 +206,8 @@ def main() -> None:
     }
     guard = {name: guard_us(data) for name, data in sets.items()}
     rows = [timed_rows(name, data, kind) for name, data in sets.items() for kind in ("gold", "damaged")]
-    totals = {
-        key: sum(row[key] for row in rows)
-        for key in ("n", "official_s", "ladder_first_run_s", "ladder_next_run_s", "all_measures_first_run_s")
-    }
+    keys = [key for key in rows[0] if key == "n" or key.endswith("_s")]
+    totals = {key: sum(row[key] for row in rows) for key in keys}
     found = {
         "command": "python benchmarks/judge_speed.py DATA_DIR OUT_JSON",
         "date": datetime.now(UTC).date().isoformat(),
@@ -204,32 +224,27 @@ def main() -> None:
     for name, cost in guard.items():
         print(
             f"guard, {name}: {cost['guard']:.1f} us a query "
-            f"({cost['plain']:.1f} without, {cost['guarded']:.1f} with)"
+            f"({cost['plain']:.1f} without, {cost['guarded']:.1f} with, "
+            f"{cost['guarded_and_counted']:.1f} with steps counted too)"
         )
     if sys.argv[2:]:
         Path(sys.argv[2]).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def table(rows: list[dict[str, Any]], totals: dict[str, Any]) -> str:
-    lines = [
-        f"{'':<22}{'n':>6}{'official':>11}{'ladder, first run':>20}{'ladder, next run':>20}{'all measures':>18}"
-        f"{'ex_bird differs':>17}"
-    ]
-    for row in [*rows, {"set": "all", "predictions": "", **totals}]:
-        base = row["official_s"]
-        cells = "".join(
-            f"{row[key]:>{width}.2f} s {base / row[key]:>5.1f} x"
-            for key, width in (
-                ("ladder_first_run_s", 10),
-                ("ladder_next_run_s", 10),
-                ("all_measures_first_run_s", 8),
+    names = ("official", "ladder, first run", "ladder, next run", "all measures")
+    lines = []
+    for unit, what in (("_s", "wall"), ("_cpu_s", "processor time")):
+        lines.append(f"{what:<22}{'n':>6}" + "".join(f"{name:>20}" for name in names))
+        for row in [*rows, {"set": "all", "predictions": "", **totals}]:
+            base = row[f"official{unit}"]
+            cells = "".join(
+                f"{row[way + unit]:>10.2f} s {base / row[way + unit]:>5.1f} x"
+                for way in ("official", "ladder_first_run", "ladder_next_run", "all_measures")
             )
-        )
-        differs = len(row["ex_bird_differs"]) if "ex_bird_differs" in row else ""
-        lines.append(
-            f"{row['set'] + ' ' + row['predictions']:<22}{row['n']:>6}{base:>9.2f} s{cells}{differs:>17}"
-        )
-    return "\n".join(lines)
+            lines.append(f"{row['set'] + ' ' + row['predictions']:<22}{row['n']:>6}{cells}")
+    n_differing = sum(len(row["ex_bird_differs"]) for row in rows)
+    return "\n".join([*lines, f"ex_bird differs from the official rule on {n_differing} questions"])
 
 
 def cpu_model() -> str:

@@ -50,7 +50,10 @@ def run_recipe(model: str, overrides: list[str], folder: Path) -> dict[str, floa
     verdicts = judge_completions(data, completions)
     n = len(verdicts)
     return {
-        **{name: sum(getattr(v, name) is True for v in verdicts) / n for name in ("parsed", "grounded", "ran", "ex_strict")},
+        **{
+            name: sum(getattr(v, name) is True for v in verdicts) / n
+            for name in ("parsed", "grounded", "ran", "ex_strict")
+        },
         "stopped": sum(c.stopped for c in completions) / n,
         "n": n,
         "generate_s": elapsed_s,
@@ -71,7 +74,12 @@ def main(out_dir: Path, model: str, names: list[str]) -> None:
             f"tokens {row['trained_tokens']:.0f} train {row['elapsed_s']:.0f} s generate {row['generate_s']:.0f} s",
             flush=True,
         )
-        result = {"command": " ".join(sys.argv), "device": device, "torch": torch.__version__, "recipes": rows}
+        result = {
+            "command": " ".join(sys.argv),
+            "device": device,
+            "torch": torch.__version__,
+            "recipes": rows,
+        }
         (out_dir / "pocket_recipes.json").write_text(json.dumps(result, indent=1) + "\n")
 
 

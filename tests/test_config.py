@@ -137,6 +137,7 @@ def leaves(settings: BaseModel, path: tuple[str, ...] = ()) -> list[tuple[tuple[
 # A second possible value, where flipping, adding one or a new text is none.
 OTHER = {
     "quantization": "fp4",
+    "max_minutes": 5.0,
     "compute_dtype": "float16",
     "dropout": 0.5,
     "targets": ["q_proj"],

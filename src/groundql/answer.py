@@ -80,6 +80,8 @@ def read_one(database_path: Path, n_examples: int) -> Schema:
     """
     if not database_path.is_file():
         raise DatabaseMissing(f"{database_path} is not there")
+    if database_path.stat().st_size == 0:
+        raise DatabaseMissing(f"{database_path} holds no table: it is empty")
     schema = read_schema(
         DatabaseFiles(db_id=database_path.stem, sqlite_path=database_path), n_examples=n_examples
     )

@@ -12,7 +12,10 @@ from groundql.errors import AskedWrongly
 from groundql.generating import Writer, make_prompts, read_schemas, write_completions
 from groundql.models.chat import turns_of
 from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer
+from groundql.models.memory import Plan, check_fits, plan_of, write_plan
+from groundql.models.shape import read_shape
 from groundql.models.source import find_base
+from groundql.models.workload import QuestionLengths
 from groundql.pipeline import judge_completions
 from groundql.prompts.render import prompt_fingerprint
 from groundql.questions.load import load_data
@@ -52,8 +55,11 @@ def tune(
     prepared = _prepare(config, say)
     info = prepared.info
     writer = prepared.writer
+    plan = _plan(config, prepared.examples, say)
     model = add_lora(writer.loaded.model, config.lora, seed=config.training.seed)
     start_run(run_dir, config, info, resume=resume)
+    if plan:
+        write_plan(run_dir, plan)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"adapter: {n_trainable:,} trainable weights, rank {config.lora.rank}, {_targets(config)}")
     result = train_adapter(
@@ -68,12 +74,31 @@ def tune(
         resume=resume,
     )
     results = {key: round(float(value), 3) for key, value in asdict(result).items() if value is not None}
+    if plan:
+        results["predicted_peak_mib"] = round(plan.peak_mib, 1)
     info = info.model_copy(update={"results": results})
     saved_dir = run_dir / ".adapter"
     model.save_pretrained(str(saved_dir))
     write_run(run_dir, info)
     finish_run(run_dir, saved_dir)
     return info
+
+
+def _plan(config: Config, examples: list[Example], say: Say) -> Plan | None:
+    """The memory plan of these very examples; None, and said so, for a model whose shape is not known.
+
+    Raises:
+        GroundqlError: `memory_gib` is set and too small; names the change that would fit.
+    """
+    try:
+        row = read_shape(find_base(config.model.name))
+    except AskedWrongly as error:
+        say(f"no memory plan: {error}")
+        return None
+    lengths = [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
+    plan = plan_of(config, row, lengths)
+    check_fits(plan, config, row, lengths)
+    return plan
 
 
 def _prepare(config: Config, say: Say) -> _Prepared:

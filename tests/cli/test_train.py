@@ -98,7 +98,15 @@ def test_a_trained_adapter_writes_from_disk_what_it_writes_in_memory(
 def test_a_finished_run_holds_what_a_reader_needs(finished):
     run_dir, config = finished
     names = {path.name for path in run_dir.iterdir()}
-    assert names == {"settings.json", "run.json", "log.jsonl", "tensorboard", "checkpoints", "adapter"}
+    assert names == {
+        "settings.json",
+        "run.json",
+        "plan.json",
+        "log.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "adapter",
+    }
     info = read_run(run_dir)
     assert info.config_fingerprint == read_settings(run_dir).fingerprint()
     assert set(info.data_fingerprints) == {"train", "dev"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from groundql.databases.duckdb_engine import DuckdbEngine
 from groundql.databases.engines import Binder
 from groundql.databases.executor import Executor
 from groundql.databases.schema import read_schema
@@ -148,6 +149,8 @@ def test_the_schema_has_keys_comments_and_examples(shop):
     [
         ("SELECT title FROM book WHERE price > 5;", None),
         ("FROM book", None),
+        ("(SELECT title FROM book) UNION ALL (SELECT 'x')", None),
+        ("(SELECT titel FROM book)", 'Referenced column "titel" not found'),
         ("WITH a AS (SELECT 1 AS n) SELECT n FROM a -- end", None),
         ("SELECT titel FROM book", 'Referenced column "titel" not found'),
         ("SELECT 1 FROM buch", "buch does not exist"),
@@ -185,6 +188,28 @@ def test_an_endless_query_does_not_harm_those_behind_it(executor, shop):
     endless = "SELECT count(*) FROM range(1000000) a, range(1000000) b, range(1000) c WHERE a.range + b.range > c.range"
     assert executor.run(f"duckdb:{shop}", endless, deadline_s=0.3).status == "timeout"
     assert executor.run(f"duckdb:{shop}", "SELECT 1").rows == ((1,),)
+
+
+def test_a_late_interrupt_does_not_reach_the_next_query(shop):
+    engine = DuckdbEngine(shop)
+    engine._connection.interrupt()
+    assert engine.run("SELECT 1", deadline_s=5, max_rows=1)[:3] == ("ok", ("1",), [(1,)])
+    engine.close()
+
+
+def test_after_a_fatal_fault_the_file_is_opened_anew(shop, monkeypatch):
+    engine = DuckdbEngine(shop)
+    broken = engine._connection
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_one_query", raise_fatal)
+        assert engine.run("SELECT 1", deadline_s=5, max_rows=1)[0] == "error"
+    assert engine._connection is not broken
+    assert engine.run("SELECT 1", deadline_s=5, max_rows=1)[0] == "ok"
+    engine.close()
+
+
+def raise_fatal(sql: str) -> str:
+    raise duckdb.FatalException("FATAL Error: the database has been invalidated")
 
 
 def test_its_own_file_is_the_one_file_that_a_query_may_read_as_bytes(executor, shop):

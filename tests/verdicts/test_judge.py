@@ -22,6 +22,14 @@ def test_six_endless_predictions_before_ten_right_ones_leave_ten_right():
     assert [verdict.ex_strict for verdict in verdicts] == [False] * 6 + [True] * 10
 
 
+def test_an_empty_second_statement_fails_the_official_rule_alone():
+    """sqlite3.ProgrammingError: You can only execute one statement at a time (Python 3.11)."""
+    answer = Completion(question_id="0", db_id="", text=GOLD + "; ;", sql=GOLD)
+    (verdict,) = judge_completions(data_of([GOLD]), [answer], is_verbatim=True)
+    assert verdict.ex_strict
+    assert not verdict.ex_bird
+
+
 def test_equal_queries_run_once_and_a_gold_once_for_all_runs(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     ran = []

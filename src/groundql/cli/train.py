@@ -62,12 +62,19 @@ def train_run(settings: Config, run_dir: Path, *, resume: bool = False) -> None:
     results = info.results
     planned = f" of {results['n_planned_steps']:.0f}: training.max_minutes"
     cut = planned if results["n_steps"] < results["n_planned_steps"] else ""
-    print(f"steps        {results['n_steps']:.0f}{cut}   {results['n_dropped_steps']:.0f} dropped as non-finite")
+    print(
+        f"steps        {results['n_steps']:.0f}{cut}   {results['n_dropped_steps']:.0f} dropped as non-finite"
+    )
     print(f"best step    {results['best_step']:.0f}   by {settings.training.select_by}")
     print(
         f"tokens       {results['trained_tokens']:.0f}   {results['trained_tokens'] / results['elapsed_s']:.0f} a second"
     )
     print(f"time         {results['elapsed_s']:.0f} s, dev scores included")
     if "peak_mib" in results:
-        print(f"peak         {results['peak_mib']:.0f} MiB reserved on the card, CUDA context not included")
+        planned_mib = (
+            f"; planned {results['predicted_peak_mib']:.0f}" if "predicted_peak_mib" in results else ""
+        )
+        print(
+            f"peak         {results['peak_mib']:.0f} MiB reserved on the card, CUDA context not included{planned_mib}"
+        )
     print(f"adapter      {run_dir / 'adapter'}")

@@ -11,19 +11,20 @@ process boundary and the limits of `worker` stand against it. A query that chang
 the read-only file refuses it.
 """
 
+import math
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from groundql.databases.engine_values import cell, example_literals, example_query
 from groundql.databases.guard import CHUNK_ROWS, SQL_BYTES, Answer, Refused, TooLarge, take_rows
 from groundql.errors import DatabaseMissing, DataError, DependencyMissing
 from groundql.records import Column, ForeignKey, Table
 
+TICK_S = 0.05  # between looks at the clock
 MEMORY_MB = 512  # the same as SQLite's heap limit here
 LOCKED = {
     "enable_external_access": "false",
@@ -36,6 +37,12 @@ LOCKED = {
     "threads": "1",
     "lock_configuration": "true",
 }
+CELL_TYPES = frozenset(  # values of these come as cells
+    [
+        *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "VARCHAR", "BLOB"),
+        *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"),
+    ]
+)
 
 Rows = list[tuple[Any, ...]]
 
@@ -48,14 +55,33 @@ class DuckdbEngine:
         self._duckdb = _module()
         if not path.is_file():
             raise DatabaseMissing(f"{path} is not there")
+        self.path = path
+        self._connect()
+        self._end_s = math.inf  # of the query that runs
+        self._lock = threading.Lock()  # an interrupt never comes after its query's end
+        self._is_closed = threading.Event()
+        self._watch = threading.Thread(target=self._interrupt_when_due, daemon=True)
+        self._watch.start()
+
+    def _connect(self) -> None:
         try:
-            self._connection = self._duckdb.connect(str(path), read_only=True, config=LOCKED)
+            self._connection = self._duckdb.connect(str(self.path), read_only=True, config=LOCKED)
         except self._duckdb.Error as error:
-            raise DataError(f"{path} cannot be read as a DuckDB database: {_first_part(error)}") from None
+            words = f"{self.path} cannot be read as a DuckDB database: {_first_part(error)}"
+            raise DataError(words) from None
 
     def close(self) -> None:
         """Let the file go."""
+        self._is_closed.set()
+        self._watch.join()
         self._connection.close()
+
+    def _interrupt_when_due(self) -> None:
+        """One thread for all queries: starting one for each would cost a third of a short query."""
+        while not self._is_closed.wait(TICK_S):
+            with self._lock:
+                if time.monotonic() > self._end_s:
+                    self._connection.interrupt()
 
     def run(self, sql: str, *, deadline_s: float, max_rows: int) -> Answer:
         """(status, columns, rows, error, elapsed_s, 0) of one query; never raises for what `sql` does."""
@@ -81,18 +107,24 @@ class DuckdbEngine:
         self, sql: str, deadline_s: float, work: Callable[[str], tuple[tuple[str, ...], Rows]]
     ) -> Answer:
         start_s = time.monotonic()
-        alarm = threading.Timer(deadline_s, self._connection.interrupt)
-        alarm.daemon = True
-        alarm.start()
+        self._end_s = start_s + deadline_s
         status, error, columns, rows = "ok", "", (), []  # type: str, str, tuple[str, ...], Rows
         try:
             columns, rows = work(self._one_query(sql))
         except Exception as failure:  # whatever the model's SQL provokes is a result, not a fault of ours
             status = self._status_of(failure)
             error = f"did not end within {deadline_s:g} s" if status == "timeout" else _first_part(failure)
-        finally:
-            alarm.cancel()
+            self._rest()
+            if isinstance(failure, self._duckdb.FatalException | self._duckdb.InternalException):
+                self._connection.close()  # such a fault would fail every query after it
+                self._connect()
+        self._rest()
         return status, columns, rows, error, time.monotonic() - start_s, 0
+
+    def _rest(self) -> None:
+        """No query runs: from here on none is interrupted."""
+        with self._lock:
+            self._end_s = math.inf
 
     def _one_query(self, sql: str) -> str:
         """The text of the one SELECT in `sql`, by DuckDB's own statement types; Refused for anything else."""
@@ -172,11 +204,11 @@ class DuckdbEngine:
 
 def _cells(cursor: Any, end_s: float) -> Iterator[tuple[Any, ...]]:
     """Rows as cells, drawn in chunks; TimeoutError after `end_s`."""
+    are_cells = all(str(column[1]) in CELL_TYPES for column in cursor.description)
     while chunk := cursor.fetchmany(CHUNK_ROWS):
         if time.monotonic() > end_s:
             raise TimeoutError
-        for row in chunk:
-            yield tuple(map(cell, row))
+        yield from chunk if are_cells else (tuple(map(cell, row)) for row in chunk)
 
 
 def _first_part(failure: Exception) -> str:
@@ -184,9 +216,9 @@ def _first_part(failure: Exception) -> str:
     return str(failure).split("\n\n")[0].strip() or type(failure).__name__
 
 
-def _module() -> ModuleType:
+def _module() -> Any:
     try:
         import duckdb
     except ImportError:
         raise DependencyMissing("a duckdb: database needs DuckDB: pip install 'groundql[duckdb]'") from None
-    return duckdb
+    return cast(Any, duckdb)

@@ -25,7 +25,7 @@ from groundql.errors import GroundqlError
 from groundql.records import Outcome, OutcomeStatus
 
 GRACE_S = 2.0  # beyond the deadline, before a worker is killed
-AHEAD_JOBS = 8  # jobs sent to a worker before it answers, so that it never waits for us
+AHEAD_JOBS = 24  # jobs sent to a worker before it answers, so that it never waits for us
 AHEAD_BYTES = 16_384  # no more than this waits in the pipe, so that neither side blocks on a full one
 
 
@@ -68,6 +68,7 @@ class _Worker:
         self.ready = False
         self.waiting: deque[tuple[int, Job, int]] = deque()  # number, job, its bytes in the pipe
         self.since_s = time.monotonic()  # when the job at the head can have begun, or later
+        self.outgoing = bytearray()
         self.received = bytearray()
 
     def has_room(self) -> bool:
@@ -75,12 +76,16 @@ class _Worker:
         return not self.waiting or (len(self.waiting) < AHEAD_JOBS and ahead_bytes < AHEAD_BYTES)
 
     def send(self, number: int, job: Job) -> None:
-        """Hand over a job; a long one waits in the worker's pipe only when the worker is free to read it."""
+        """Take a job for the next `flush`; a long one waits in the pipe only when the worker is free to read it."""
         body = job.packed()
         if not self.waiting:
             self.since_s = time.monotonic()
         self.waiting.append((number, job, len(body)))
-        message = memoryview(LENGTH.pack(len(body)) + body)
+        self.outgoing += LENGTH.pack(len(body)) + body
+
+    def flush(self) -> None:
+        """Write the jobs handed over; several in one write wake the worker once."""
+        message, self.outgoing = memoryview(bytes(self.outgoing)), bytearray()
         try:
             while message:
                 message = message[os.write(self.jobs_fd, message) :]
@@ -167,6 +172,9 @@ class Executor:
             try:
                 while True:
                     self._fill(coming, again)
+                    for worker in self._workers:
+                        if worker.outgoing:
+                            worker.flush()
                     busy = [worker for worker in self._workers if worker.waiting]
                     if not busy:
                         return

@@ -20,33 +20,19 @@ behind views, operators, casts or functions marked otherwise, which whoever made
 
 import re
 import time
-from typing import Any, cast
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
 
-from groundql.databases.engine_values import cell, decimal_cell
+from groundql.databases.engine_values import decimal_cell
 from groundql.databases.guard import RESULT_BYTES, SQL_BYTES, Answer, Refused, TooLarge, take_rows
-from groundql.errors import DatabaseMissing, DataError, DependencyMissing
+from groundql.databases.postgres_connection import connect, module, role_fault, shown
+from groundql.errors import DataError
+from groundql.records import Cell
 
-CONNECT_S = 10
 FIRST_ROWS = 4  # of the first fetch; the later ones go by how wide these were
 CHUNK_BYTES = 2 * 2**20
 MAX_CHUNK_ROWS = 2000
-LEAST_VERSION = 140_000  # client_connection_check_interval is of PostgreSQL 14
-SETTINGS = {
-    "default_transaction_read_only": "on",
-    "lock_timeout": "1s",
-    "idle_in_transaction_session_timeout": "60s",
-    "client_connection_check_interval": "1s",  # a query whose client was killed ends
-    "work_mem": "64MB",  # for each sort or hash table
-    "max_parallel_workers_per_gather": "0",
-    "jit": "off",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "standard_conforming_strings": "on",
-}
 HARMLESS_VOLATILE = frozenset(
     [
         "random",
@@ -60,6 +46,9 @@ HARMLESS_VOLATILE = frozenset(
         "pg_relation_size",
         "pg_table_size",
         "pg_total_relation_size",
+        "current_query",
+        "bernoulli",  # of TABLESAMPLE, as is the next
+        "system",
     ]
 )
 RUN_TEXT = frozenset(  # not volatile by the catalogue, yet they run SQL given as text
@@ -71,19 +60,13 @@ RUN_TEXT = frozenset(  # not volatile by the catalogue, yet they run SQL given a
     ]
 )
 # A name before a bracket, or before a comment that a bracket may follow. Inside texts it is refused too.
-CALL = re.compile(r"""([\w$]++)"?\s*+(?=\(|/\*|--)""")
+CALL = re.compile(r"""(?<![\w$])([\w$]++)"?\s*+(?=\(|/\*|--)""")
 CALL_IN_QUOTES = re.compile(r""""([^"]++)"\s*+(?=\(|/\*|--)""")
-MORE_THAN_READING = (
-    *("pg_read_server_files", "pg_write_server_files", "pg_execute_server_program", "pg_write_all_data"),
-    *("pg_signal_backend", "pg_signal_autovacuum_worker", "pg_checkpoint", "pg_maintain"),
-    *("pg_create_subscription", "pg_database_owner", "pg_use_reserved_connections"),
-)
 REFUSALS = ("25006", "42501")  # read-only transaction, insufficient privilege
 TOO_LARGE = ("53", "54")  # classes: insufficient resources, program limit exceeded
 
 INTEGERS = frozenset((20, 21, 23, 26))  # type numbers of pg_type: int8, int2, int4, oid
 FLOATS = frozenset((700, 701))
-BOOL, BYTEA, NUMERIC, BPCHAR = 16, 17, 1700, 1042
 
 
 class Fault(Exception):
@@ -230,7 +213,7 @@ class _Fetched:
         self._n_rows = FIRST_ROWS
         self._result = engine.fetch(self._n_rows, end_s)
         self._at = self._n_bytes = self._n_all_bytes = 0
-        self._types = [self._result.ftype(i) for i in range(self._result.nfields)]
+        self._readers = [reader_of(self._result.ftype(i)) for i in range(self._result.nfields)]
         columns += [self._result.fname(i).decode("utf-8", "replace") for i in range(self._result.nfields)]
 
     def __iter__(self) -> "_Fetched":
@@ -245,37 +228,40 @@ class _Fetched:
             self._at = self._n_bytes = 0
             self._result = self._engine.fetch(self._n_rows, self._end_s)
             return next(self)
-        texts = [self._result.get_value(self._at, i) for i in range(len(self._types))]
+        get_value, at = self._result.get_value, self._at
+        texts = [get_value(at, i) for i in range(len(self._readers))]
         self._n_bytes += sum(len(text) for text in texts if text)
         if self._n_all_bytes + self._n_bytes > RESULT_BYTES:
             raise TooLarge(f"more than {RESULT_BYTES // 2**20} MiB of rows")
         self._at += 1
         return tuple(
-            None if text is None else text_cell(text, kind)
-            for text, kind in zip(texts, self._types, strict=True)
+            None if text is None else read(text) for text, read in zip(texts, self._readers, strict=True)
         )
 
 
-def text_cell(text: bytes, kind: int) -> Any:
-    """A value as the server writes it, as a cell; `kind` is the type's number in pg_type.
+def reader_of(kind: int) -> Callable[[bytes], Cell]:
+    """What makes a cell of a value as the server writes it; `kind` is the type's number in pg_type.
 
     Numbers are numbers (numeric: an integer where whole, else a float), booleans 0 and 1, bytea bytes; char(n) loses
     the blanks that fill it. Dates, times, UUIDs, arrays, JSON and all else stay the server's text, times in UTC.
     """
     if kind in INTEGERS:
-        return int(text)
+        return int
     if kind in FLOATS:
-        return float(text)
-    if kind == NUMERIC:
-        from decimal import Decimal
+        return float
+    return READERS.get(kind, _text)
 
-        return decimal_cell(Decimal(text.decode()))
-    if kind == BOOL:
-        return int(text == b"t")
-    if kind == BYTEA:
-        return bytes.fromhex(text[2:].decode())
-    decoded = text.decode("utf-8", "backslashreplace")
-    return decoded.rstrip(" ") if kind == BPCHAR else cell(decoded)
+
+def _text(text: bytes) -> Cell:
+    return text.decode("utf-8", "backslashreplace")
+
+
+READERS: dict[int, Callable[[bytes], Cell]] = {
+    16: lambda text: int(text == b"t"),  # bool
+    17: lambda text: bytes.fromhex(text[2:].decode()),  # bytea
+    1042: lambda text: text.decode("utf-8", "backslashreplace").rstrip(" "),  # char(n)
+    1700: lambda text: decimal_cell(Decimal(text.decode())),  # numeric
+}
 
 
 def refused_call(sql: str, names: frozenset[str]) -> str:
@@ -291,71 +277,6 @@ def refused_call(sql: str, names: frozenset[str]) -> str:
             if name in names or name.lstrip("0123456789$") in names:
                 return name
     return ""
-
-
-def role_fault(cursor: Any) -> str:
-    """What the connected role may do beyond reading tables, in a few words; "" where nothing is found."""
-    (name, *powers) = cursor.execute(
-        "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls "
-        "FROM pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    named = ("is a superuser", "may make roles", "may make databases", "may replicate", "passes row security")
-    for has_power, words in zip(powers, named, strict=True):
-        if has_power:
-            return f"the role {name} {words}"
-    member = cursor.execute(
-        "SELECT rolname FROM pg_roles WHERE (rolname = ANY(%s) OR rolsuper) AND pg_has_role(current_user, oid, 'MEMBER') "
-        "LIMIT 1",
-        (list(MORE_THAN_READING),),
-    ).fetchone()
-    if member:
-        return f"the role {name} is a member of {member[0]}"
-    writable = cursor.execute(
-        "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema') "
-        "AND n.nspname NOT LIKE 'pg\\_%%' AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') LIMIT 1",
-        (),
-    ).fetchone()
-    return f"the role {name} may change {writable[0]}" if writable else ""
-
-
-def connect(url: str) -> Any:
-    """A psycopg connection with every setting of ours as its default; DatabaseMissing where nothing answers."""
-    psycopg = module()
-    try:
-        given = psycopg.conninfo.conninfo_to_dict(url)
-        own = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
-        fixed = {"client_encoding": "UTF8", "connect_timeout": CONNECT_S, "application_name": "groundql"}
-        options = f"{given.get('options', '')} {own}".strip()
-        connection = psycopg.connect(
-            psycopg.conninfo.make_conninfo(url, options=options, **fixed), autocommit=True
-        )
-    except psycopg.Error as error:
-        words = " ".join(str(error).split())
-        raise DatabaseMissing(f"{shown(url)} cannot be opened: {words}") from None
-    if connection.info.server_version < LEAST_VERSION:
-        connection.close()
-        raise DataError(f"{shown(url)} is older than PostgreSQL {LEAST_VERSION // 10_000}")
-    return connection
-
-
-def shown(url: str) -> str:
-    """The URL without password and settings, for people."""
-    parts = urlsplit(url)
-    user = f"{parts.username}@" if parts.username else ""
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{user}{host}{parts.path}"
-
-
-def module() -> Any:
-    """psycopg; DependencyMissing where it is not installed."""
-    try:
-        import psycopg
-    except ImportError:
-        raise DependencyMissing(
-            "a postgresql: database needs psycopg: pip install 'groundql[postgres]'"
-        ) from None
-    return cast(Any, psycopg)
 
 
 def _cursor_for(query: bytes) -> bytes:

@@ -4,7 +4,8 @@ from collections import defaultdict
 from typing import Any
 
 from groundql.databases.engine_values import example_literals, example_query
-from groundql.databases.postgres_engine import PostgresEngine, module
+from groundql.databases.postgres_connection import module
+from groundql.databases.postgres_engine import PostgresEngine
 from groundql.records import Column, ForeignKey, Table
 
 TABLES = """

@@ -38,7 +38,7 @@ def load_jsonl(spec: str, place: str) -> DataSet:
         files = _files_of(question.db_id, entry, path.parent, known, path)
         if databases.setdefault(question.db_id, files) != files:
             raise DataError(
-                f"{entry.where}: database {question.db_id!r} lies at {files.sqlite_path or files.sql_path or files.url}, but an earlier line "
+                f"{entry.where}: database {question.db_id!r} lies at {files.sqlite_path or files.sql_path or 'its URL'}, but an earlier line "
                 f"has it elsewhere; give the two different db_ids"
             )
     return DataSet(spec=spec, name="jsonl", split=path.stem, questions=questions, databases=databases)

@@ -225,6 +225,7 @@ def train_adapter(
     if resume:
         cut_log(run_dir, int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what loading left reserved is not training's peak
         torch.cuda.reset_peak_memory_stats()
     started = time.monotonic()
     try:

@@ -1,8 +1,9 @@
 """Runs what a set of verdicts needs, each distinct query once, and judges every question as soon as it can."""
 
 import itertools
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,14 +15,19 @@ from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
 from groundql.verdicts.measures import name_measures, row_measures, tree_measures
 from groundql.verdicts.opened import OpenDatabase
 from groundql.verdicts.parsing import depends_on_clock_or_chance
+from groundql.verdicts.processes import can_share, shared_out
 from groundql.verdicts.robust import robust_pairs
 from groundql.verdicts.spider_exec import spider_exec
 from groundql.verdicts.spider_match import exact_match, hardness
 from groundql.verdicts.ties import tie_probes
 
 Key = tuple[Path | str, str]  # where, and the query
+LEAST_SHARED = 100  # cases from which several processes judge faster than one
 TIMING_S = 5.0  # for all rounds of one pair; those that fit count
 NOTHING = Outcome(status="ok")  # what SQLite gives for text without a statement
+# `SELECT 1; ;` is one statement to us; Python's sqlite3, which the official script uses, counts the empty one too
+EMPTY_STATEMENT = re.compile(r";\s*;[\s;]*\Z")
+TWO_STATEMENTS = Outcome(status="error", error="more than one statement, the last one empty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,20 +71,38 @@ def judge_all(
 ) -> list[Verdict]:
     """One verdict a case, in the order of `cases`; `on_verdict` is told of each as soon as it is complete.
 
-    Databases are taken one after the other. Equal queries on one database run once, golds among them.
+    Databases are taken one after the other, or by several processes where there are enough cases. Equal queries on one
+    database run once, golds among them.
     """
     by_database: dict[str, list[int]] = defaultdict(list)
     for number, case in enumerate(cases):
         by_database[case.question.db_id].append(number)
+    groups = sorted(by_database.values(), key=len, reverse=True)
     verdicts: dict[int, Verdict] = {}
-    with Executor(settings.n_workers) as executor:
-        for numbers in by_database.values():
-            own = [cases[number] for number in numbers]
-            own_settings = _settings_on(own[0].files, settings)
-            for position, verdict in _judge_database(own, executor, own_settings):
-                verdicts[numbers[position]] = verdict
+
+    def judged(numbers: list[int], executor: Executor) -> Iterator[tuple[int, Verdict]]:
+        own = [cases[number] for number in numbers]
+        for position, verdict in _judge_database(own, executor, _settings_on(own[0].files, settings)):
+            yield numbers[position], verdict
+
+    def keep(found: Iterable[tuple[int, Verdict]]) -> None:
+        for number, verdict in found:
+            if number not in verdicts:
+                verdicts[number] = verdict
                 if on_verdict:
                     on_verdict(verdict)
+
+    is_large = len(cases) >= LEAST_SHARED and len(groups) > 1 and settings.n_workers > 1
+    is_large = (
+        is_large and not settings.ladder_only
+    )  # the ladder alone takes less than sending verdicts around
+    if is_large and can_share() and all(case.files.dialect == "sqlite" for case in cases):
+        for found in shared_out(groups, judged, lambda: Executor(1), settings.n_workers):
+            keep(found)
+    with Executor(settings.n_workers) as executor:
+        for numbers in groups:  # all of them, or what a process that died has left
+            if any(number not in verdicts for number in numbers):
+                keep(judged(numbers, executor))
     return [verdicts[number] for number in range(len(cases))]
 
 
@@ -217,8 +241,11 @@ def _verdict(
     case = opened.case
     gold = outcomes[opened.gold] if opened.gold else None
     official = outcomes[opened.official] if opened.official else None
-    if database.place and case.official_sql is not None and not case.official_sql.strip():
-        official = NOTHING
+    if database.place and case.official_sql is not None:
+        if not case.official_sql.strip():
+            official = NOTHING
+        elif database.is_sqlite and EMPTY_STATEMENT.search(case.official_sql):
+            official = TWO_STATEMENTS
     gold_sql = case.question.gold_sql
     predicted = outcomes[opened.predicted] if opened.predicted else None
     verdict = judge_one(

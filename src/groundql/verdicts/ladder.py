@@ -9,6 +9,7 @@ With double-quoted strings off a name either resolves as it does with them on, o
 one run, with them on, serves `ran` and `ex_strict` too, which ask for `grounded` first.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from groundql.records import (
 )
 from groundql.verdicts.parsing import (
     depends_on_clock_or_chance,
+    is_one_select,
     is_ordered,
     is_read_only,
     parse_fault,
@@ -37,6 +39,7 @@ from groundql.verdicts.ties import FAULT
 N_PREVIEW_ROWS = 5
 N_PREVIEW_COLUMNS = 20
 N_PREVIEW_CHARS = 80
+NAME_FAULT = re.compile(r"no such (?:column|table|function): |ambiguous column name: ")
 NO_ROWS_AT_HAND = "no rows at hand to run on"
 
 
@@ -61,8 +64,9 @@ def climb(
 ) -> Rungs:
     """The rungs up to `grounded`; `prepare` gives None or the engine's words. No completion passes no rung.
 
-    What the engine prepares, as one statement that may only read, is parsed and read-only by its word; sqlglot is
-    asked about the rest. Without `asks_sqlglot` the paper's rule is left open: parsing is most of the ladder's cost.
+    What the engine prepares, as one statement that may only read, is parsed and read-only by its word, and so is a
+    SELECT of which it looks up the names, because it reads a statement to its end first. sqlglot is asked about the
+    rest. Without `asks_sqlglot` the paper's rule is left open: parsing is most of the ladder's cost.
     """
     sql = completion.sql if completion else None
     text = sql or (completion.text if completion else "")
@@ -71,6 +75,15 @@ def climb(
     if sql and refusal is None:
         return Rungs(
             extracted=True, sqlglot_accepts=accepts, parsed=True, read_only=True, grounded=True, error=""
+        )
+    if sql and refusal and is_one_select(sql) and NAME_FAULT.match(refusal):
+        return Rungs(
+            extracted=True,
+            sqlglot_accepts=accepts,
+            parsed=True,
+            read_only=True,
+            grounded=False,
+            error=refusal,
         )
     tree = parse_query(sql, dialect) if sql else None
     read_only = tree is not None and is_read_only(tree)
@@ -126,13 +139,14 @@ def judge_one(
         ex_bird = (
             handed_in is not None
             and handed_in.status == gold.status == "ok"
-            and same_sets(gold.rows, handed_in.rows)
+            and (gold is handed_in or same_sets(gold.rows, handed_in.rows))
         )
         if gold.status == "ok":
             ordered = is_ordered(question.gold_sql or "")
             ex_strict = bool(ran and predicted and same_results(gold, predicted, ordered=ordered))
             if ran and predicted and not ex_strict:
                 error = _difference(gold, predicted)
+    shown = preview(gold)
     return Verdict(
         question_id=question.question_id,
         db_id=question.db_id,
@@ -152,8 +166,8 @@ def judge_one(
         error=error,
         gold_fault=gold_fault,
         rows=rows,
-        gold_result=preview(gold),
-        predicted_result=preview(predicted),
+        gold_result=shown,
+        predicted_result=shown if predicted is gold else preview(predicted),
     )
 
 

@@ -51,12 +51,14 @@ def name_measures(
 
 
 def tree_measures(verdict: Verdict, form: Callable[[str, bool], str | None]) -> dict[str, Any]:
-    """Certificate, relaxed certificate and similarity; nothing where there is no gold or the answer does not parse.
+    """Certificate, relaxed certificate and similarity; nothing where there is no gold that parses.
 
     `form` gives the canonical form of a query, relaxed or not. Where both ran and gave other rows, and the trees are
     far apart, forms are not asked for: they cannot agree, and making them costs more than all the rest.
     """
     sql, gold_sql = verdict.predicted_sql, verdict.gold_sql
+    if gold_sql and not (sql and verdict.parsed):
+        return {"ast_equal": False, "ast_relaxed": False, "ast_similarity": 0.0}
     alike = similarity(sql, gold_sql) if sql and gold_sql and verdict.parsed and sql != gold_sql else 1.0
     if not sql or not gold_sql or not verdict.parsed or alike is None:
         return {}

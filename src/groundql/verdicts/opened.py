@@ -81,6 +81,8 @@ class OpenDatabase:
     def holds(self, lookup: str) -> bool | None:
         """Whether a lookup of ours gives a row; None where it does not end in time. What a model wrote runs elsewhere."""
         if lookup not in self._held:
-            status, _, rows, *_ = run_guarded(self._connection, lookup, deadline_s=LOOKUP_S, max_rows=1)
+            status, _, rows, *_ = run_guarded(
+                self._connection, lookup, deadline_s=LOOKUP_S, max_rows=1, counts_steps=False
+            )
             self._held[lookup] = bool(rows) if status == "ok" else None
         return self._held[lookup]

@@ -67,6 +67,12 @@ def parse_fault(sql: str, dialect: Dialect = "sqlite") -> str:
     return "" if isinstance(trees[0], QUERIES) else f"not a query but {type(trees[0]).__name__}"
 
 
+def is_one_select(sql: str) -> bool:
+    """Whether the text begins with SELECT and holds no semicolon but at its end: one statement that cannot write."""
+    bare = sql.strip()
+    return bare[:6].lower() == "select" and ";" not in bare.rstrip("; \t\r\n")
+
+
 def is_read_only(tree: exp.Expr) -> bool:
     """Whether nothing in the query writes or commands, in CTEs and subqueries too."""
     return not any(True for _ in tree.find_all(*WRITES))

@@ -40,6 +40,8 @@ def same_rows(gold: Sequence[Row], predicted: Sequence[Row], *, ordered: bool) -
 def same_results(gold: Outcome, predicted: Outcome, *, ordered: bool) -> bool:
     """Both ran, and `same_rows`; an empty result has a width too."""
     both_ran = gold.status == "ok" and predicted.status == "ok"
+    if both_ran and gold is predicted:
+        return True
     if not both_ran or len(gold.columns) != len(predicted.columns):
         return False
     return same_rows(gold.rows, predicted.rows, ordered=ordered)
