@@ -20,7 +20,18 @@ from groundql.pipeline import judge_completions
 from groundql.questions.load import load_data
 from groundql.tuning import tune
 
-FAST = "training.pack_tokens=3072"
+# What every row starts from, spelt out, so that the rows keep their names when the demo's config changes.
+BASE = [
+    "prompt.n_examples=1",
+    "lora.rank=16",
+    "lora.alpha=32",
+    "training.pack_tokens=1536",
+    "training.group_size=24",
+    "training.learning_rate=1e-3",
+    "training.schedule=cosine",
+    "training.max_minutes=60",
+    "generation.max_new_tokens=160",
+]
 RECIPES = {
     "lr 5e-4": ["training.learning_rate=5e-4"],
     "lr 1e-3": [],
@@ -32,7 +43,7 @@ RECIPES = {
     "3 epochs": ["training.epochs=3"],
     "3 epochs, lr 2e-3": ["training.epochs=3", "training.learning_rate=2e-3"],
     "group 8": ["training.group_size=8"],
-    "pack 3072": [FAST],
+    "pack 3072": ["training.pack_tokens=3072"],
     "rank 32": ["lora.rank=32", "lora.alpha=64"],
     "q v": ['lora.targets=["q_proj", "v_proj"]'],
 }
@@ -40,7 +51,7 @@ RECIPES = {
 
 def run_recipe(model: str, overrides: list[str], folder: Path) -> dict[str, float]:
     """Train, generate on dev, judge: the shares of dev questions that pass each rung."""
-    config = load_config("pocket-smollm2", [f"model.name={model}", *overrides])
+    config = load_config("pocket-smollm2", [f"model.name={model}", *BASE, *overrides])
     info = tune(config, folder, say=lambda line: None)
     data = load_data("pocket#dev")
     writer = load_writer(str(folder))

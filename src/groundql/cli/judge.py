@@ -16,6 +16,7 @@ from groundql.records import DataSet, Verdict, write_jsonl, write_text
 N_IDS_SHOWN = 8
 
 
+# Longer than our limit: half of it is the options with their help, which Typer reads from the signature.
 @app.command()
 def judge(
     predictions: Annotated[

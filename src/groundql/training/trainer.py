@@ -200,6 +200,8 @@ def train_adapter(
 ) -> TrainingResult:
     """Train the LoRA weights of `model` (from `add_lora`) in place; `model` ends as the chosen checkpoint.
 
+    Longer than our limit: one straight line from arguments to result, which parts would only hide.
+
     Raises:
         TrainingStopped: non-finite gradients in a row, or the card's memory ran out.
         AskedWrongly: an example longer than a pack.

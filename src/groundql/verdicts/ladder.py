@@ -120,6 +120,8 @@ def judge_one(
 ) -> Verdict:
     """The verdict on one question, from outcomes that were run before.
 
+    Longer than our limit: the rungs are decided in order here, and a record of many fields is filled.
+
     `gold` None: it could not be run, and `gold_fault` says why; what would need it is None. `predicted` is the
     outcome of the extracted SQL, `official` that of the text which the official script would run (the same unless
     given). A gold that was run and failed makes `ex_bird` False, as the official script has it, and `ex_strict` None.
