@@ -7,7 +7,14 @@ from transformers import BitsAndBytesConfig
 from groundql.config import LoraSettings
 from groundql.training import attention
 from groundql.training.fused.model import FusedModel, can_fuse, install
-from groundql.training.packs import IGNORE, collate_examples, collate_pack, collate_packs, label_loss, make_packs
+from groundql.training.packs import (
+    IGNORE,
+    collate_examples,
+    collate_pack,
+    collate_packs,
+    label_loss,
+    make_packs,
+)
 from groundql.training.trainer import add_lora
 from tests.tiny import ARCHITECTURES, save_tiny, tiny_model
 from tests.training.test_packs import some_examples

@@ -21,9 +21,7 @@ class FlashAttention:
 
         return attend(qkv, self.spans, *self.shape, self.window)
 
-    def backward(
-        self, grad: torch.Tensor, qkv: torch.Tensor, out: torch.Tensor, kept: Any
-    ) -> torch.Tensor:
+    def backward(self, grad: torch.Tensor, qkv: torch.Tensor, out: torch.Tensor, kept: Any) -> torch.Tensor:
         """See `layer.Attention`."""
         from groundql.training.fused.flash import attend_backward
 
@@ -43,9 +41,7 @@ class PlainAttention:
             out = self._attend(leaf)
         return out.detach(), (leaf, out) if keep else None
 
-    def backward(
-        self, grad: torch.Tensor, qkv: torch.Tensor, out: torch.Tensor, kept: Any
-    ) -> torch.Tensor:
+    def backward(self, grad: torch.Tensor, qkv: torch.Tensor, out: torch.Tensor, kept: Any) -> torch.Tensor:
         """See `layer.Attention`."""
         leaf, attended = kept
         (of_qkv,) = torch.autograd.grad(attended, leaf, grad)

@@ -86,13 +86,17 @@ def _forward(
             k = tl.load(keys_ptr + at, mask=there[:, None], other=0.0)
             k_pos = tl.load(pos_ptr + keys, mask=there, other=0)
             seen = _sees(queries, keys, own, low, high, q_pos, k_pos, window, kind == 1) & there[None, :]
-            scores = tl.where(seen, tl.dot(q, tl.trans(k), out_dtype=tl.float32, input_precision="ieee") * scale, -1.0e30)
+            scores = tl.where(
+                seen, tl.dot(q, tl.trans(k), out_dtype=tl.float32, input_precision="ieee") * scale, -1.0e30
+            )
             new = tl.maximum(top, tl.max(scores, axis=1))
             weights = tl.where(seen, tl.exp2(scores - new[:, None]), 0.0)
             shrink = tl.exp2(top - new)
             total = total * shrink + tl.sum(weights, axis=1)
             v = tl.load(values_ptr + at, mask=there[:, None], other=0.0)
-            acc = acc * shrink[:, None] + tl.dot(weights.to(v.dtype), v, out_dtype=tl.float32, input_precision="ieee")
+            acc = acc * shrink[:, None] + tl.dot(
+                weights.to(v.dtype), v, out_dtype=tl.float32, input_precision="ieee"
+            )
             top = new
     total = tl.where(real, total, 1.0)
     out_at = out_ptr + queries.to(tl.int64)[:, None] * (n_heads * D) + head * D + lane[None, :]
@@ -183,7 +187,9 @@ def _queries_backward(
             v = tl.load(values_ptr + at, mask=there[:, None], other=0.0)
             k_pos = tl.load(pos_ptr + keys, mask=there, other=0)
             seen = _sees(queries, keys, own, low, high, q_pos, k_pos, window, kind == 1) & there[None, :]
-            scores = tl.dot(q, tl.trans(k), out_dtype=tl.float32, input_precision="ieee") * (scale * 1.4426950408889634)
+            scores = tl.dot(q, tl.trans(k), out_dtype=tl.float32, input_precision="ieee") * (
+                scale * 1.4426950408889634
+            )
             weights = tl.where(seen, tl.exp2(scores - log_sum[:, None]), 0.0)
             dw = tl.dot(do, tl.trans(v), out_dtype=tl.float32, input_precision="ieee")
             ds = weights * (dw - delta[:, None])
@@ -230,7 +236,9 @@ def _keys_backward(
         seen = _sees(queries, keys, own, low, high, q_pos, k_pos, window, True)
         seen |= _sees(queries, keys, own, low, high, q_pos, k_pos, window, False)
         seen &= there[:, None] & real[None, :]
-        scores = tl.dot(q, tl.trans(k), out_dtype=tl.float32, input_precision="ieee") * (scale * 1.4426950408889634)
+        scores = tl.dot(q, tl.trans(k), out_dtype=tl.float32, input_precision="ieee") * (
+            scale * 1.4426950408889634
+        )
         weights = tl.where(seen, tl.exp2(scores - log_sum[:, None]), 0.0)
         dv += tl.dot(tl.trans(weights.to(do.dtype)), do, out_dtype=tl.float32, input_precision="ieee")
         dw = tl.dot(do, tl.trans(v), out_dtype=tl.float32, input_precision="ieee")

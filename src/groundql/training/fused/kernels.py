@@ -194,16 +194,16 @@ def _cross_entropy(logits_ptr, labels_ptr, losses_ptr, vocab, BLOCK: tl.constexp
     label = tl.load(labels_ptr + row)
     base = logits_ptr + row * vocab
     lane = tl.arange(0, BLOCK)
-    top = tl.full((BLOCK,), float("-inf"), tl.float32)
+    top = tl.full((BLOCK,), -1.0e30, tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, vocab, BLOCK):
         cols = start + lane
         x = tl.load(base + cols, mask=cols < vocab, other=float("-inf")).to(tl.float32)
         new = tl.maximum(top, x)
-        total = tl.where(new > float("-inf"), total * tl.exp(top - new) + tl.exp(x - new), 0.0)
+        total = total * tl.exp(top - new) + tl.exp(x - new)
         top = new
     highest = tl.max(top, axis=0)
-    log_sum = highest + tl.log(tl.sum(tl.where(top > float("-inf"), total * tl.exp(top - highest), 0.0), axis=0))
+    log_sum = highest + tl.log(tl.sum(total * tl.exp(top - highest), axis=0))
     of_label = tl.load(base + label).to(tl.float32)
     tl.store(losses_ptr + row, log_sum - of_label)
     for start in range(0, vocab, BLOCK):

@@ -21,9 +21,7 @@ class Attention(Protocol):
     def forward(self, qkv: torch.Tensor, *, keep: bool) -> tuple[torch.Tensor, Any]:
         """The result (T, heads * d), and what backward needs of it where `keep`."""
 
-    def backward(
-        self, grad: torch.Tensor, qkv: torch.Tensor, out: torch.Tensor, kept: Any
-    ) -> torch.Tensor:
+    def backward(self, grad: torch.Tensor, qkv: torch.Tensor, out: torch.Tensor, kept: Any) -> torch.Tensor:
         """The gradient of `qkv`."""
 
 
@@ -203,7 +201,7 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
 def _add_product(
     stream: torch.Tensor, x: torch.Tensor, matrix: Matrix, context: PassContext, out: torch.Tensor
 ) -> None:
-    """out = stream + what `matrix` makes of x."""
+    """Write `stream` plus what `matrix` makes of x into `out`."""
     torch.addmm(stream, x, merged(matrix, context.scratch).t(), out=out)
     if matrix.bias is not None:
         out += matrix.bias

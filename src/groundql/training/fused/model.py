@@ -94,9 +94,13 @@ def can_fuse(model: Any, *, dropout: float) -> bool:
     config = base.config
     if config.model_type not in FUSED_TYPES or dropout:
         return False
-    if any(getattr(config, name, 0) for name in ("attention_dropout", "residual_dropout", "embedding_dropout")):
+    if any(
+        getattr(config, name, 0) for name in ("attention_dropout", "residual_dropout", "embedding_dropout")
+    ):
         return False
-    return len(set(getattr(config, "layer_types", None) or [0])) == 1 and not isinstance(base.lm_head, LoraLayer)
+    return len(set(getattr(config, "layer_types", None) or [0])) == 1 and not isinstance(
+        base.lm_head, LoraLayer
+    )
 
 
 def wants_spans(model: Any, device: torch.device) -> bool:

@@ -22,13 +22,17 @@ class Spans:
     prefix_start: torch.Tensor  # (T,)
     prefix_end: torch.Tensor  # (T,)
     positions: torch.Tensor  # (T,): as the model counts them, for a sliding window
-    of_queries: torch.Tensor  # (n, 4): keys that a tile of queries sees: [0, 1) of prefixes, [2, 3) of their own
+    of_queries: (
+        torch.Tensor
+    )  # (n, 4): keys that a tile of queries sees: [0, 1) of prefixes, [2, 3) of their own
     of_keys: torch.Tensor  # (n,): end of the queries that see a tile of keys; they begin with the tile
     tile_order: torch.Tensor  # (n,): tiles of keys, those with most queries first
 
     def to(self, device: torch.device | str, **options: Any) -> "Spans":
         """The same on another device: accelerate calls this when it moves a batch."""
-        return Spans(**{name: getattr(self, name).to(device, **options) for name in self.__dataclass_fields__})
+        return Spans(
+            **{name: getattr(self, name).to(device, **options) for name in self.__dataclass_fields__}
+        )
 
 
 def spans_of(groups: Sequence[int], questions: Sequence[int], positions: Sequence[int]) -> Spans:
@@ -48,22 +52,28 @@ def spans_of(groups: Sequence[int], questions: Sequence[int], positions: Sequenc
     first_end = ends[run[group_start]]  # of the group's first run
     prefix_end = torch.where(is_prefix | ~is_prefix[group_start], group_start, first_end)
     last = torch.where(is_prefix, group_end, ends[run])
-    of_queries, of_keys = [], []
-    for start in range(0, n, TILE):
-        tile = slice(start, min(start + TILE, n))
-        some = prefix_end[tile] > group_start[tile]
-        low = int(group_start[tile][some].min()) if bool(some.any()) else 0
-        high = int(prefix_end[tile][some].max()) if bool(some.any()) else 0
-        of_queries.append([low, high, int(own_start[tile].min()), tile.stop])
-        of_keys.append(int(last[tile].max()))
-    spans = torch.tensor(of_queries)
-    seen = torch.tensor(of_keys)
+    some = prefix_end > group_start
+    of_queries = torch.stack(
+        [
+            _by_tile(torch.where(some, group_start, n), n).amin(1),
+            _by_tile(torch.where(some, prefix_end, 0), 0).amax(1),
+            _by_tile(own_start, n).amin(1),
+            _by_tile(at + 1, 0).amax(1),
+        ],
+        dim=1,
+    )
+    seen = _by_tile(last, 0).amax(1)
     order = (seen - torch.arange(0, n, TILE)).argsort(descending=True, stable=True)
     return Spans(
         *(
             x.to(torch.int32)
             for x in (
-                own_start, group_start, prefix_end, torch.tensor(positions), spans, seen, order,
+                own_start, group_start, prefix_end, torch.tensor(positions), of_queries, seen, order,
             )
         )
     )  # fmt: skip
+
+
+def _by_tile(values: torch.Tensor, fill: int) -> torch.Tensor:
+    """(n, TILE): the tokens of each tile, the last one filled up."""
+    return torch.nn.functional.pad(values, (0, -len(values) % TILE), value=fill).view(-1, TILE)

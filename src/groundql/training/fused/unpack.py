@@ -80,7 +80,9 @@ def _merge_4bit(
     weight = tl.interleave(high, low)  # (ROWS, COLS)
     cols = tl.program_id(1) * COLS + tl.arange(0, COLS)
     if RANK > 0:
-        weight += _product(a_ptr, b_ptr, rows, cols, n_out, n_in, rank, out_ptr.dtype.element_ty, RANK) * scale
+        weight += (
+            _product(a_ptr, b_ptr, rows, cols, n_out, n_in, rank, out_ptr.dtype.element_ty, RANK) * scale
+        )
     whole = (rows < n_out)[:, None] & (cols < n_in)[None, :]
     to = rows.to(tl.int64)[:, None] * n_in + cols[None, :]
     tl.store(out_ptr + to, weight.to(out_ptr.dtype.element_ty), mask=whole)
@@ -129,5 +131,7 @@ def _merge_dense(
     at = rows.to(tl.int64)[:, None] * n_in + cols[None, :]
     weight = tl.load(weight_ptr + at, mask=inside, other=0.0).to(tl.float32)
     if RANK > 0:
-        weight += _product(a_ptr, b_ptr, rows, cols, n_out, n_in, rank, out_ptr.dtype.element_ty, RANK) * scale
+        weight += (
+            _product(a_ptr, b_ptr, rows, cols, n_out, n_in, rank, out_ptr.dtype.element_ty, RANK) * scale
+        )
     tl.store(out_ptr + at, weight.to(out_ptr.dtype.element_ty), mask=inside)

@@ -39,7 +39,9 @@ class Matrix:
     n_in: int
     bias: torch.Tensor | None = None  # (n_out,)
     rows: tuple[int, ...] = ()  # of each linear
-    dense: torch.Tensor | None = field(default=None, repr=False)  # on a CPU: the frozen weights, unpacked once
+    dense: torch.Tensor | None = field(
+        default=None, repr=False
+    )  # on a CPU: the frozen weights, unpacked once
 
     @property
     def n_out(self) -> int:
@@ -139,9 +141,7 @@ class AdapterGradients:
         down = (x @ a.t()).split(ranks, dim=1)  # (T, rank) each: what A made of the input
         grads = [
             part
-            for part, linear in zip(
-                grad.split(self.matrix.rows, dim=1), self.matrix.linears, strict=True
-            )
+            for part, linear in zip(grad.split(self.matrix.rows, dim=1), self.matrix.linears, strict=True)
             if linear.a is not None
         ]
         ups = [
