@@ -17,7 +17,7 @@ from groundql.training.packs import (
 )
 from groundql.training.trainer import add_lora
 from tests.tiny import ARCHITECTURES, save_tiny, tiny_model
-from tests.training.test_packs import some_examples
+from tests.training.made import some_examples
 
 ALL = LoraSettings(rank=4, alpha=8)
 

@@ -6,8 +6,8 @@ import torch
 from groundql.training.fused.model import FusedModel, install
 from groundql.training.packs import collate_pack, make_packs
 from tests.tiny import ARCHITECTURES, tiny_model
+from tests.training.made import some_examples
 from tests.training.test_fused import assert_same, by_transformers, loss_and_gradients, tuned
-from tests.training.test_packs import some_examples
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 

@@ -23,7 +23,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 
 def close(found, expected, dtype, factor=1.0):
     error = (found.float() - expected.float()).norm() / expected.float().norm()
-    assert float(error) < factor * TOLERANCE[dtype]
+    assert float(error.detach()) < factor * TOLERANCE[dtype]
 
 
 def numbers(*shape, dtype, seed=0, **options):
