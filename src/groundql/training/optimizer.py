@@ -19,7 +19,7 @@ class FlatAdamW8bit(AdamW8bit):  # type: ignore[misc]  # bitsandbytes is not che
         pieces = flat.data.split([p.numel() for p in self.parts])
         for part, piece in zip(self.parts, pieces, strict=True):
             part.data = piece.view_as(part)
-        super().__init__([flat], lr=lr, weight_decay=weight_decay, percentile_clipping=100)
+        super().__init__([flat], lr=lr, weight_decay=weight_decay)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
