@@ -1,0 +1,5 @@
+"""The canonical dialect: the one spelling of SQL that is trained on, decoded in and shown (docs/dialect.md)."""
+
+from groundql.prompts.dialect.canonical import canonical_sql
+
+__all__ = ["canonical_sql"]
