@@ -143,6 +143,7 @@ class Binder:
             self._cte(source.cte, scope.outer, found[1])
         if source.cte:
             source.cte.is_used = True
+            source.written = source.written or source.table
             for column in source.cte.columns:
                 source.columns.setdefault(column.written.lower(), column)
             return

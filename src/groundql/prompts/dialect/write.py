@@ -113,7 +113,10 @@ class _Writer:
 
     def source(self, source: Source) -> str:
         text = f"{source.join} " if source.join else ""
-        text += self.name(source.cte.alias) if source.cte else quoted(source.table)
+        if source.query:
+            text += f"({self.query(source.query)})"
+        else:
+            text += self.name(source.cte.alias) if source.cte else quoted(source.table)
         if source.alias:
             text += f" AS {self.defines(source.alias)}"
         return f"{text} ON {self.expr(source.on)}" if source.on else text
