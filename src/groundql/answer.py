@@ -9,7 +9,7 @@ from groundql.databases.schema import read_schema
 from groundql.errors import DatabaseMissing
 from groundql.generating import Writer
 from groundql.prompts.budget import fit_prompt
-from groundql.prompts.extract import extract_sql
+from groundql.prompts.dialect import answered_sql
 from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema
 
 
@@ -56,7 +56,7 @@ def answer_question(
         batch_size=1,
     )
     written = tokenizer.decode(list(decoded.ids), skip_special_tokens=True)
-    sql = extract_sql(written)
+    sql = answered_sql(written, writer.prompt.dialect)
     if sql is None:
         return Answer(
             question=text, sql=None, binds=False, reason=f"the model wrote no query: {written.strip()!r}"

@@ -11,7 +11,7 @@ from groundql.databases.schema import read_schema
 from groundql.errors import AskedWrongly, PromptTooLong
 from groundql.models.source import find_base, is_run
 from groundql.prompts.budget import fit_prompt
-from groundql.prompts.extract import extract_sql
+from groundql.prompts.dialect import answered_sql
 from groundql.prompts.render import prompt_fingerprint
 from groundql.records import Completion, DataSet, Prompt, Question, Schema, Turns
 
@@ -152,7 +152,7 @@ def write_completions(
                 question_id=question.question_id,
                 db_id=question.db_id,
                 text=text,
-                sql=extract_sql(text),
+                sql=answered_sql(text, writer.prompt.dialect),
                 n_prompt_tokens=one.n_prompt_tokens,
                 n_new_tokens=len(one.ids),
                 stopped=one.stopped,

@@ -67,12 +67,12 @@ def quoted(name: str) -> str:
 
 
 def prompt_fingerprint(settings: PromptSettings, turns: Turns) -> str:
-    """16 hex digits that change when wording, order, marks or settings of the prompt change.
+    """16 hex digits that change when wording, order, marks or settings of the prompt change, or the SQL's dialect.
 
     Taken over the rendering of a fixed question on a fixed schema that uses every feature.
     """
     prompt = render_prompt(_PROBE_QUESTION, _PROBE_SCHEMA, settings=settings, turns=turns, count_tokens=None)
-    whole = "\x00".join((prompt.prefix, prompt.suffix, turns.end, str(settings.max_tokens)))
+    whole = "\x00".join((prompt.prefix, prompt.suffix, turns.end, str(settings.max_tokens), settings.dialect))
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
@@ -232,6 +232,7 @@ _PROBE_SCHEMA = Schema(
             columns=(Column(name="id"), Column(name="site")),
             primary_key=("id", "site"),
             foreign_keys=(ForeignKey(columns=("id", "site"), ref_table="order", ref_columns=("id", "shop")),),
+            description="where orders are placed",
         ),
     ),
 )
