@@ -7,7 +7,7 @@ from groundql.databases.binding import prepare
 from groundql.databases.executor import Executor
 from groundql.databases.schema import read_schema
 from groundql.errors import DatabaseMissing
-from groundql.generating import Writer
+from groundql.generating import Writer, find_values
 from groundql.prompts.budget import fit_prompt
 from groundql.prompts.dialect import answered_sql
 from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema
@@ -43,8 +43,14 @@ def answer_question(
 
     schema = read_one(database_path, writer.prompt.n_examples)
     question = Question(question_id="0", db_id=schema.db_id, text=text, evidence=evidence)
+    files = DatabaseFiles(db_id=schema.db_id, sqlite_path=database_path)
     prompt = fit_prompt(
-        question, schema, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
+        question,
+        schema,
+        settings=writer.prompt,
+        turns=writer.turns,
+        count_tokens=writer.count_tokens,
+        values=find_values(question, schema, files, writer.prompt),
     )
     tokenizer = writer.loaded.tokenizer
     (decoded,) = decode_greedy(

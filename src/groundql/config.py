@@ -68,6 +68,7 @@ class PromptSettings(Settings):
     evidence: bool = True
     descriptions: bool = True
     n_examples: int = Field(2, ge=0, le=5)  # example values a column
+    values: int = Field(0, ge=0, le=20)  # at most so many values of the rows that the question mentions
     dialect: OutputDialect = "canonical"  # of the SQL that the model learns; raw: golds as they are
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -128,7 +128,9 @@ class Prompt(Record):
     prefix: str
     suffix: str
     n_tokens: int
-    shrunk: tuple[str, ...] = ()  # what was left out to fit, in order: descriptions, examples, columns
+    shrunk: tuple[
+        str, ...
+    ] = ()  # what was left out to fit, in order: descriptions, examples, columns, values
 
 
 class Turns(Record):

@@ -210,6 +210,7 @@ def _encode(data: DataSet, writer: Writer) -> _Encoded:
         settings=writer.prompt,
         turns=writer.turns,
         count_tokens=writer.count_tokens,
+        databases=data.databases,
     )
     golds = [labels[prompt.question_id] for prompt in prompts]
     tokenizer = writer.loaded.tokenizer

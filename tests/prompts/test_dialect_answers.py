@@ -8,9 +8,10 @@ import pytest
 
 from groundql.answer import answer_question
 from groundql.config import GenerationSettings, PromptSettings, load_config
-from groundql.generating import write_completions
+from groundql.generating import make_prompts, read_schemas, write_completions
 from groundql.prompts.dialect import answered_sql, in_dialect
 from groundql.questions.load import load_data
+from groundql.records import DatabaseFiles
 from tests.prompts.market import MARKET
 from tests.scripted import scripted_writer
 from tests.small_data import CLUB, write_small_data
@@ -70,6 +71,36 @@ def test_a_model_that_writes_from_first_gives_standard_sql_in_completions_and_an
     assert answer.sql == "SELECT COUNT(*) FROM member"
     assert answer.outcome is not None
     assert answer.outcome.rows == ((2,),)
+
+
+def test_values_of_the_rows_are_in_the_prompt_where_they_are_asked_for_and_no_gold_is_looked_at(
+    tmp_path: Path,
+):
+    _, dev = write_small_data(tmp_path)
+    make_database(tmp_path / "club.sqlite")
+    data = load_data(dev)
+    files = {"club": DatabaseFiles(db_id="club", sqlite_path=tmp_path / "club.sqlite")}
+    made_up = {"club": files["club"].model_copy(update={"rows": "synthetic"})}
+
+    def suffixes(n: int, databases: dict[str, DatabaseFiles]) -> list[str]:
+        writer = scripted_writer("")
+        prompts, _ = make_prompts(
+            data.questions,
+            read_schemas(data, 0),
+            settings=PromptSettings(values=n),
+            turns=writer.turns,
+            count_tokens=len,
+            databases=databases,
+        )
+        return [prompt.suffix for prompt in prompts]
+
+    # the second and third gold hold nothing and 'Grace'; only the third question names her
+    assert ["Values: member.name = 'Grace'" in suffix for suffix in suffixes(3, files)] == [
+        False,
+        False,
+        True,
+    ]
+    assert not any("Values" in suffix for suffix in suffixes(0, files) + suffixes(3, made_up))
 
 
 def make_database(path: Path) -> None:

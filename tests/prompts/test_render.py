@@ -45,6 +45,19 @@ def test_no_hint_line_stands_where_there_is_no_evidence():
     assert "Hint" not in rendered(QUESTION.model_copy(update={"evidence": " "})).suffix
 
 
+def test_values_stand_below_the_hint_as_sql_spells_them():
+    values = {("customer", "Full Name"): ["Zoë", "O'Neil"], ("order", "note"): ["late"]}
+    prompt = render_prompt(
+        QUESTION, SHOP, settings=PROMPT, turns=PLAIN_TURNS, count_tokens=None, values=values
+    )
+    line = (
+        "\nHint: regular: grade = 'A'\nValues: customer.`Full Name` = 'Zoë', 'O''Neil'; `order`.note = 'late'"
+    )
+    assert line in prompt.suffix
+    assert prompt.prefix == rendered().prefix
+    assert "Values" not in rendered().suffix
+
+
 def test_the_prompt_never_holds_the_gold():
     asked = QUESTION.model_copy(update={"gold_sql": "SELECT 'the gold itself'"})
     assert rendered(asked) == rendered()
@@ -87,6 +100,7 @@ def test_the_fingerprint_changes_with_every_setting_of_the_prompt():
         {"evidence": False},
         {"descriptions": False},
         *({"n_examples": n} for n in (0, 1, 3, 4, 5)),
+        *({"values": n} for n in (1, 20)),
         *({"dialect": dialect} for dialect in ("raw", "from_first")),
     ]
     assert {key for change in changes for key in change} == {
