@@ -14,7 +14,8 @@ ROWS = """
 CREATE TABLE city (name TEXT, state, people INTEGER);
 CREATE TABLE "air port" (id INTEGER, "full name" TEXT, town TEXT, note TEXT);
 INSERT INTO city VALUES ('Lyon', 'FR', 500), ('San Juan', 'PR', 300), ('San', 'TX', 20), ('Juan', 'us', 1), (NULL, NULL, 2);
-INSERT INTO "air port" VALUES (1, 'Lyon–Saint-Exupéry', 'Lyon', 'the'), (2, 'O''Hare', 'Chicago', 'name'), (3, 'Australia', 'a', 'x');
+INSERT INTO "air port" VALUES (1, 'Lyon–Saint-Exupéry', 'Lyon', 'the'), (2, 'O''Hare', 'Chicago', 'name'), (3, 'Australia', 'a', 'x'),
+  (4, 'Diffa', 'nurse', 'x');
 """
 
 
@@ -63,6 +64,7 @@ def test_a_longer_value_goes_before_its_parts_and_hides_them(ask):
     [
         "Give us the name of a place",  # us, the, name and a are values, and words of any question
         "What costs 500?",  # a number is no text
+        "How many different courses?",  # Diffa and nurse share four letters of five with words of it
         "Lyonesse is no city, Chic is no town",
         "",
     ],

@@ -31,9 +31,7 @@ MAX_STEPS = (
 CHECK_STEPS = 10_000
 N_INDEXES = 64  # kept in memory
 MIN_SHARED = 0.6  # of a value's three-letter pieces
-MIN_ALIKE = (
-    0.75  # longest common run of letters, as a part of the value, where it is not in the question whole
-)
+MIN_ALIKE = 0.84  # run of common letters, as a part of a value that is not in the question whole
 MIN_INEXACT_CHARS = 5
 N_MEASURED = 100  # candidates that are measured by common run
 PER_COLUMN = 3
@@ -176,7 +174,7 @@ def _pieces(normal: str) -> set[str]:
 
 
 def _likeness(value: str, normal: str, text: str, asked: str) -> float:
-    """1 where the question holds the value as whole words, else the part of it that is one run there; 0 for noise."""
+    """1 where the question holds the value as whole words, else the part of it that begins words there; 0 for noise."""
     bare = normal.strip()
     if normal in asked:
         if bare in COMMON:
@@ -189,4 +187,5 @@ def _likeness(value: str, normal: str, text: str, asked: str) -> float:
     if len(bare) < MIN_INEXACT_CHARS:
         return 0.0
     run = SequenceMatcher(None, asked, bare, autojunk=False).find_longest_match()
-    return run.size / len(bare)
+    begins_words = run.b == 0 and asked[run.a - 1] == " "  # "australian" has Australia, "course" not nurse
+    return run.size / len(bare) if begins_words else 0.0
