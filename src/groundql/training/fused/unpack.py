@@ -102,8 +102,10 @@ def _scales(
     if NESTED:
         code = tl.load(absmax_ptr + block, mask=real, other=0).to(tl.int32)
         of_scale = tl.load(absmax2_ptr + block // BLOCK2, mask=real, other=0.0)
-        return tl.load(code2_ptr + code) * of_scale + tl.load(offset_ptr)
-    return tl.load(absmax_ptr + block, mask=real, other=0.0)
+        scale = tl.load(code2_ptr + code) * of_scale + tl.load(offset_ptr)
+    else:
+        scale = tl.load(absmax_ptr + block, mask=real, other=0.0)
+    return scale
 
 
 @triton.jit
