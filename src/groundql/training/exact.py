@@ -52,8 +52,9 @@ def collate_rows(rows: Sequence[Any], collate: Callable[[Sequence[Any]], dict[st
     """`collate` of rows some of which may be blank: these keep their tokens and lose their labels."""
     batch = collate([row.row if isinstance(row, Blank) else row for row in rows])
     for i, row in enumerate(rows):
-        if isinstance(row, Blank):
-            batch["labels"][i] = IGNORE
+        for name in ("labels", "targets"):
+            if isinstance(row, Blank) and name in batch:
+                batch[name][i] = IGNORE
     return batch
 
 

@@ -18,6 +18,7 @@ from groundql.errors import SettingError, TrainingStopped
 from groundql.training import attention, processes
 from groundql.training.exact import ExactTrainer, Rows
 from groundql.training.examples import Example
+from groundql.training.fused.model import install
 from groundql.training.guard import StepGuard, without_gradients
 from groundql.training.packs import (
     Pack,
@@ -200,6 +201,8 @@ def train_adapter(
     """
     settings = config.training
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
+    if not hasattr(model, "own_forward"):
+        install(model, None)
     has_dev = bool(dev_rows) or score_dev is not None
     arguments = _arguments(config, run_dir, model, has_dev=has_dev)
     checkpoint = processes.from_first(lambda: last_checkpoint(run_dir)) if resume else None
@@ -319,7 +322,6 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
         **chosen,
     )
     if arguments.world_size == 1:
-        arguments._n_gpu = min(
-            arguments.n_gpu, 1
-        )  # one process, one card: else it would split a pack over all
+        # One process, one card: else the Trainer would split a pack over all that it sees.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
