@@ -3,13 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from groundql.config import Config
 from groundql.databases.binding import prepare
-from groundql.errors import AskedWrongly
+from groundql.errors import AskedWrongly, GroundqlError
 from groundql.generating import Writer, make_prompts, read_schemas, write_completions
+from groundql.models.catalog import BaseModelRow
 from groundql.models.chat import turns_of
 from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer
 from groundql.models.memory import Plan, check_fits, plan_of, write_plan
@@ -20,10 +22,21 @@ from groundql.pipeline import judge_completions
 from groundql.prompts.render import prompt_fingerprint
 from groundql.questions.load import load_data
 from groundql.questions.sample import stratified_sample
-from groundql.records import DataSet, Prompt, Question
-from groundql.training.examples import Example, encode_examples
+from groundql.records import DataSet, Prompt, Question, Turns
+from groundql.training import processes
+from groundql.training.examples import Example, encode_examples, encode_text
 from groundql.training.packs import check_lengths
-from groundql.training.preflight import check_labels, check_splits, without_leaks
+from groundql.training.preflight import (
+    check_disk,
+    check_labels,
+    check_positions,
+    check_prompts,
+    check_splits,
+    rate_warning,
+    shown_labels,
+    without_leaks,
+)
+from groundql.training.processes import StoppedElsewhere
 from groundql.training.run_folder import RunInfo, check_free, finish_run, start_run, versions, write_run
 from groundql.training.trainer import OnStep, ScoreDev, add_lora, train_adapter
 
@@ -32,13 +45,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
-    """What training starts from."""
+    """What training starts from, checked."""
 
-    writer: Writer
     examples: list[Example]
     dev_examples: list[Example]
     dev: DataSet | None
     info: RunInfo
+    plan: Plan | None
 
 
 def tune(
@@ -46,19 +59,37 @@ def tune(
 ) -> RunInfo:
     """Train as `config` says and leave a finished run in `run_dir`.
 
+    Where a launcher started several processes, each calls this: the first reads, checks, writes and scores for all.
+
     Raises:
         AskedWrongly: data, settings or folder that cannot give an honest run (see preflight).
         TrainingStopped: memory, or gradients that stay non-finite.
     """
-    if not resume:
-        check_free(run_dir)  # before minutes of loading
-    prepared = _prepare(config, say)
-    info = prepared.info
-    writer = prepared.writer
-    plan = _plan(config, prepared.examples, say)
+    processes.join()
+    try:
+        info = _tune(config, run_dir, resume, say if processes.is_first() else _say_nothing, on_step)
+    except GroundqlError as error:
+        processes.name_process(error)
+        raise
+    except RuntimeError as error:
+        if processes.is_lost_connection(error):
+            raise StoppedElsewhere(processes.named("stopped because another process ended")) from None
+        raise
+    processes.leave()
+    return info
+
+
+def _say_nothing(_: str) -> None:
+    """For all processes but the first."""
+
+
+def _tune(config: Config, run_dir: Path, resume: bool, say: Say, on_step: OnStep | None) -> RunInfo:
+    prepared = processes.from_first(lambda: _prepare(config, run_dir, resume, say))
+    info, plan = prepared.info, prepared.plan
+    writer = _load_writer(config, info.turns)
     model = add_lora(writer.loaded.model, config.lora, seed=config.training.seed)
-    start_run(run_dir, config, info, resume=resume)
-    if plan:
+    processes.from_first(lambda: start_run(run_dir, config, info, resume=resume))
+    if plan and processes.is_first():
         write_plan(run_dir, plan)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"adapter: {n_trainable:,} trainable weights, rank {config.lora.rank}, {_targets(config)}")
@@ -69,7 +100,7 @@ def tune(
         config=config,
         run_dir=run_dir,
         pad_id=writer.loaded.tokenizer.pad_token_id,
-        score_dev=_scorer(prepared, config),
+        score_dev=_scorer(prepared, writer, config),
         on_step=on_step,
         resume=resume,
     )
@@ -77,83 +108,112 @@ def tune(
     if plan:
         results["predicted_peak_mib"] = round(plan.peak_mib, 1)
     info = info.model_copy(update={"results": results})
+    processes.from_first(lambda: _finish(model, run_dir, info))
+    return info
+
+
+def _finish(model: Any, run_dir: Path, info: RunInfo) -> None:
     saved_dir = run_dir / ".adapter"
     model.save_pretrained(str(saved_dir))
     write_run(run_dir, info)
     finish_run(run_dir, saved_dir)
-    return info
 
 
-def _plan(config: Config, examples: list[Example], say: Say) -> Plan | None:
-    """The memory plan of these very examples; None, and said so, for a model whose shape is not known.
+def _load_writer(config: Config, turns: Turns) -> Writer:
+    source, device = find_base(config.model.name), best_device()
+    tokenizer = load_tokenizer(source)
+    model = load_base(source, config.model, device=device)
+    loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
+    return Writer(loaded=loaded, turns=turns, prompt=config.prompt)
+
+
+def _shape(config: Config, say: Say) -> BaseModelRow | None:
+    """The model's shape; None, and said so, where it is not known."""
+    try:
+        return read_shape(find_base(config.model.name))
+    except AskedWrongly as error:
+        say(f"no memory plan: {error}")
+        return None
+
+
+def _plan(config: Config, row: BaseModelRow, examples: list[Example]) -> Plan:
+    """The memory plan of these very examples.
 
     Raises:
         GroundqlError: `memory_gib` is set and too small; names the change that would fit.
     """
-    try:
-        row = read_shape(find_base(config.model.name))
-    except AskedWrongly as error:
-        say(f"no memory plan: {error}")
-        return None
     lengths = [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
     plan = plan_of(config, row, lengths)
     check_fits(plan, config, row, lengths)
     return plan
 
 
-def _prepare(config: Config, say: Say) -> _Prepared:
+def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared:
+    """Data read, prompts encoded, and everything checked that can be before weights are loaded; all of it said."""
+    if not resume:
+        check_free(run_dir)
     train, dev = load_data(config.data.train), load_data(config.data.dev) if config.data.dev else None
     test = load_data(config.data.test) if config.data.test else None
     parts = {"train": train, "dev": dev, "test": test}
-    check_splits({name: part for name, part in parts.items() if part is not None})
-    questions = _training_questions(config, train, [p for p in (dev, test) if p is not None], say)
+    given = {name: part for name, part in parts.items() if part is not None}
+    check_splits(given)
+    row = _shape(config, say)
+    if warning := rate_warning(config, row):
+        say(warning)
+    if row:
+        say(check_disk(config, row, run_dir))
+    questions, counts = _training_questions(config, train, [p for p in (dev, test) if p is not None], say)
     if dev is not None:
         dev = dev.model_copy(update={"questions": spread(dev.questions, config.data.dev_limit)})
 
-    source = find_base(config.model.name)
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(find_base(config.model.name))
     turns = turns_of(tokenizer)
-    device = best_device()
-    model = load_base(source, config.model, device=device)
-    loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
-    writer = Writer(loaded=loaded, turns=turns, prompt=config.prompt)
-
+    fingerprint = prompt_fingerprint(config.prompt, turns)
     used = train.model_copy(update={"questions": tuple(questions)})
-    examples, prompts, too_long = _encode(used, writer)
+    examples, prompts, too_long = _encode(used, config, tokenizer, turns)
     shrunk = Counter(part for prompt in prompts for part in prompt.shrunk)
-    dev_examples = _encode(dev, writer)[0] if dev else []
+    dev_examples = _encode(dev, config, tokenizer, turns)[0] if dev else []
     if not examples:
         raise AskedWrongly(
             f"no question of {config.data.train} fits prompt.max_tokens (now {config.prompt.max_tokens}); raise it"
         )
     if config.training.packing == "shared":
         check_lengths([*examples, *dev_examples], config.training.pack_tokens)
+    check_positions([*examples, *dev_examples], row)
     say(
         f"training on {len(examples)} questions of {len({e.db_id for e in examples})} databases"
         + (f"; {too_long} left out: longer than prompt.max_tokens" if too_long else "")
-        + (f"; shrunk to fit: {dict(shrunk)}" if shrunk else "")
+        + (f"; shrunk to fit: {dict(shrunk)}" if shrunk else "; none shrunk or cut")
     )
+    for line in shown_labels(examples, tokenizer):
+        say(line)
+    say(f"prompt {fingerprint}, answers end with {turns.end!r}: all labels decode to gold SQL and that")
+    plan = _plan(config, row, examples) if row else None
     info = RunInfo(
         base_model=config.model.name,
         quantization=config.model.quantization,
         double_quantization=config.model.double_quantization,
         turns=turns,
         prompt=config.prompt,
-        prompt_fingerprint=prompt_fingerprint(config.prompt, turns),
+        prompt_fingerprint=fingerprint,
         config_fingerprint=config.fingerprint(),
-        data_fingerprints={name: part.fingerprint() for name, part in parts.items() if part is not None},
+        data_fingerprints={name: part.fingerprint() for name, part in given.items()},
         counts={
             "train_questions": len(examples),
             "train_questions_too_long": too_long,
+            **counts,
             **{f"shrunk_{k}": v for k, v in shrunk.items()},
+            **({"processes": processes.n_processes()} if processes.n_processes() > 1 else {}),
         },
         versions=versions(),
     )
-    return _Prepared(writer=writer, examples=examples, dev_examples=dev_examples, dev=dev, info=info)
+    return _Prepared(examples=examples, dev_examples=dev_examples, dev=dev, info=info, plan=plan)
 
 
-def _training_questions(config: Config, train: DataSet, evaluated: list[DataSet], say: Say) -> list[Question]:
-    """The sampled questions whose gold binds and that no evaluation set asks too."""
+def _training_questions(
+    config: Config, train: DataSet, evaluated: list[DataSet], say: Say
+) -> tuple[list[Question], dict[str, int]]:
+    """The sampled questions whose gold binds and that no evaluation set holds too, and how many were left out why."""
     questions = list(train.questions)
     if config.data.fraction < 1:
         questions = list(
@@ -161,35 +221,46 @@ def _training_questions(config: Config, train: DataSet, evaluated: list[DataSet]
                 questions, config.data.fraction, by=config.data.stratify_by, seed=config.training.seed
             )
         )
-    questions, n_leaks = without_leaks(questions, [q for part in evaluated for q in part.questions])
+    questions, leaks = without_leaks(questions, [q for part in evaluated for q in part.questions])
     schemas = read_schemas(train.model_copy(update={"questions": tuple(questions)}), 0)
     kept = [q for q in questions if q.gold_sql and prepare(schemas[q.db_id], q.gold_sql) is None]
-    if n_leaks or len(kept) < len(questions):
+    left_out = {
+        "left_out_asked_in_dev_or_test": leaks["asked"],
+        "left_out_gold_in_dev_or_test": leaks["written"],
+        "left_out_gold_does_not_bind": len(questions) - len(kept),
+    }
+    if any(left_out.values()):
         say(
-            f"left out: {n_leaks} asked in dev or test too, {len(questions) - len(kept)} whose gold does not bind"
+            f"left out: {leaks['asked']} asked in dev or test too, {leaks['written']} whose gold SQL stands there too, "
+            f"{len(questions) - len(kept)} whose gold does not bind"
         )
+    elif evaluated:
+        say("no database, question or gold SQL of train stands in dev or test; all golds bind")
     if not kept:
         raise AskedWrongly(f"{config.data.train}: no question is left to train on")
-    return kept
+    return kept, {name: n for name, n in left_out.items() if n}
 
 
-def _encode(data: DataSet, writer: Writer) -> tuple[list[Example], list[Prompt], int]:
-    """Examples whose labels are checked, their prompts, and how many questions were too long."""
-    schemas = read_schemas(data, writer.prompt.n_examples)
+def _encode(
+    data: DataSet, config: Config, tokenizer: Any, turns: Turns
+) -> tuple[list[Example], list[Prompt], int]:
+    """Examples whose labels and prompts are checked, their prompts, and how many questions were too long."""
+    schemas = read_schemas(data, config.prompt.n_examples)
+    count_tokens = lru_cache(4096)(lambda text: len(encode_text(tokenizer, text)))
     prompts, too_long = make_prompts(
-        data.questions, schemas, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
+        data.questions, schemas, settings=config.prompt, turns=turns, count_tokens=count_tokens
     )
     golds_by_id = {question.question_id: question.gold_sql or "" for question in data.questions}
     golds = [golds_by_id[prompt.question_id] for prompt in prompts]
-    tokenizer = writer.loaded.tokenizer
-    examples = encode_examples(prompts, golds, tokenizer, writer.turns)
-    check_labels(examples, golds, tokenizer, writer.turns)
+    examples = encode_examples(prompts, golds, tokenizer, turns)
+    check_labels(examples, golds, tokenizer, turns)
+    check_prompts(examples, prompts, tokenizer)
     return examples, prompts, len(too_long)
 
 
-def _scorer(prepared: _Prepared, config: Config) -> ScoreDev | None:
+def _scorer(prepared: _Prepared, writer: Writer, config: Config) -> ScoreDev | None:
     """A function from the model in training to its executed scores on dev; None where nothing needs them."""
-    dev, writer = prepared.dev, prepared.writer
+    dev = prepared.dev
     if dev is None or config.training.select_by not in ("ex_strict", "grounded"):
         return None
 

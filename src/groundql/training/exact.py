@@ -86,6 +86,7 @@ class ExactTrainer(Trainer):  # type: ignore[misc]  # transformers is not checke
     ends_s: float | None = None  # on the monotonic clock: then training stops where it is
     train_dataset: Any
     accelerator: Any
+    data_collator: Any
     state: Any
     args: Any
 

@@ -101,6 +101,15 @@ class StoppedElsewhere(TrainingStopped):
     """Another process says why."""
 
 
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether `error` says that another process is gone."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Read error")
+    lost = isinstance(error, dist.DistBackendError | dist.DistNetworkError) or any(
+        s in str(error) for s in signs
+    )
+    return n_processes() > 1 and lost
+
+
 def name_process(error: GroundqlError) -> None:
     """Put the process before the message of `error`, where there are several."""
     error.args = (named(str(error)),)

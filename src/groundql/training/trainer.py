@@ -28,6 +28,7 @@ from groundql.training.packs import (
     label_loss,
     make_packs,
 )
+from groundql.training.preflight import check_batches
 from groundql.training.run_folder import append_log, cut_log, last_checkpoint, n_dropped_steps
 
 ScoreDev = Callable[[Any], dict[str, float]]  # the model to executed scores on dev: ex_strict, grounded
@@ -209,6 +210,7 @@ def train_adapter(
     last_step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     if resume:
         processes.from_first(lambda: cut_log(run_dir, last_step))
+    check_batches((collate([row]) for row in rows[:2]), examples)
     guard = StepGuard()
     watch = _Watch(run_dir, on_step, guard, save_steps=settings.save_steps, last_step=last_step)
     set_seed(settings.seed)
