@@ -45,9 +45,7 @@ def in_processes(n: int, work: Callable[[int], Any], folder: Path) -> list[Any]:
 def _child(rank: int, n: int, port: int, work: Callable[[int], Any], path: Path) -> None:
     try:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-        os.environ.update(
-            {**where, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n)}
-        )
+        os.environ.update({**where, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n)})
         AcceleratorState._reset_state(reset_partial_state=True)
         PartialState._reset_state()
         try:
