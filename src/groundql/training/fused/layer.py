@@ -96,7 +96,7 @@ def run_layer(x: torch.Tensor, layer: Layer, context: PassContext, *, keep: Keep
     return out
 
 
-class _LayerPass(torch.autograd.Function):
+class _LayerPass(torch.autograd.Function):  # type: ignore[misc]  # torch is not checked
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, layer: Layer, context: PassContext, keep: Keep, *_: torch.Tensor

@@ -84,7 +84,7 @@ class FusedModel:
         )
         for layer, keep in zip(self.layers, self.keeps, strict=True):
             x = run_layer(x, layer, context, keep=keep)
-        return self.decoder.norm(x.index_select(0, places))  # type: ignore[no-any-return]
+        return self.decoder.norm(x.index_select(0, places))
 
     def _scratch(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Flat buffers for two merged matrices, the second for `out` and `down`; empty on a CPU, which needs none."""

@@ -69,8 +69,16 @@ def spans_of(
     )
     seen = _by_tile(last, 0, tile).amax(1)
     order = (seen - torch.arange(0, n, tile)).argsort(descending=True, stable=True)
-    tensors = (own_start, group_start, prefix_end, torch.tensor(positions), of_queries, seen, order)
-    return Spans(*(x.to(torch.int32) for x in tensors), tile=tile)
+    tensors = {
+        "own_start": own_start,
+        "prefix_start": group_start,
+        "prefix_end": prefix_end,
+        "positions": torch.tensor(positions),
+        "of_queries": of_queries,
+        "of_keys": seen,
+        "tile_order": order,
+    }
+    return Spans(tile=tile, **{name: value.to(torch.int32) for name, value in tensors.items()})
 
 
 def _by_tile(values: torch.Tensor, fill: int, tile: int) -> torch.Tensor:

@@ -103,13 +103,13 @@ def merged(matrix: Matrix, buffer: torch.Tensor) -> torch.Tensor:
 
 def _merged_plain(matrix: Matrix, dtype: torch.dtype) -> torch.Tensor:
     """The same in torch. On a CPU the frozen weights are unpacked once and kept: memory is not short there."""
-    dense = matrix.dense
-    if dense is None:
+    dense: torch.Tensor = matrix.dense
+    if matrix.dense is None:
         dense = torch.cat([_unpacked(linear.base, dtype) for linear in matrix.linears])
         matrix.dense = dense if dense.device.type == "cpu" else None
     if all(linear.adapter is None for linear in matrix.linears):
         return dense
-    out = dense.clone() if dense is matrix.dense else dense
+    out: torch.Tensor = dense.clone() if matrix.dense is not None else dense
     for linear, part in zip(matrix.linears, out.split(matrix.rows), strict=True):
         if linear.adapter:
             a, b, scale = linear.adapter
