@@ -216,6 +216,7 @@ def train_adapter(
     if resume:
         processes.from_first(lambda: cut_log(run_dir, last_step))
     check_batches((collate([row]) for row in rows[:2]), examples)
+    optimizer = _optimizer(model, config)  # before a graph is captured: it moves the weights
     probed_mib = probe_peak_mib(model, collate([max(rows, key=_n_tokens)]))
     guard = StepGuard()
     watch = _Watch(run_dir, on_step, guard, save_steps=settings.save_steps, last_step=last_step)
@@ -229,7 +230,7 @@ def train_adapter(
         compute_loss_func=label_loss,
         callbacks=[watch],
         guard=guard,
-        optimizers=(_optimizer(model, config), None),
+        optimizers=(optimizer, None),
     )
     trainer.remove_callback(PrinterCallback)  # ours reports
     trainer.score_dev = score_dev
