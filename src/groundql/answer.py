@@ -39,7 +39,7 @@ def answer_question(
         DatabaseMissing: no file there.
         PromptTooLong: a schema that does not fit the prompt even in its barest form.
     """
-    from groundql.decoding.engine import decode_greedy
+    from groundql.decoding.engine import decode
 
     schema = read_one(database_path, writer.prompt.n_examples)
     question = Question(question_id="0", db_id=schema.db_id, text=text, evidence=evidence)
@@ -47,14 +47,7 @@ def answer_question(
         question, schema, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
     )
     tokenizer = writer.loaded.tokenizer
-    (decoded,) = decode_greedy(
-        writer.loaded.model,
-        tokenizer,
-        [prompt],
-        writer.turns,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=1,
-    )
+    ((decoded, *_),) = decode(writer.loaded.model, tokenizer, [prompt], writer.turns, settings=settings)
     written = tokenizer.decode(list(decoded.ids), skip_special_tokens=True)
     sql = extract_sql(written)
     if sql is None:

@@ -1,4 +1,4 @@
-"""From a data set and a model to completions: prompts, greedy decoding, extraction. JSONL in the end."""
+"""From a data set and a model to completions: prompts, decoding, extraction. JSONL in the end."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from groundql.config import GenerationSettings, ModelSettings, PromptSettings
 from groundql.databases.schema import read_schema
 from groundql.errors import AskedWrongly, PromptTooLong
+from groundql.models.chat import encode_part, turns_of
 from groundql.models.source import find_base, is_run
 from groundql.prompts.budget import fit_prompt
 from groundql.prompts.extract import extract_sql
@@ -30,24 +31,26 @@ class Writer:
     @property
     def count_tokens(self) -> Callable[[str], int]:
         """Tokens of a piece of a prompt; repeated pieces are counted once."""
-        tokenizer = self.loaded.tokenizer
-        return lru_cache(maxsize=4096)(
-            lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        )
+        tokenizer, turns = self.loaded.tokenizer, self.turns
+        return lru_cache(maxsize=4096)(lambda text: len(encode_part(tokenizer, text, turns)))
 
 
 def load_writer(
-    name: str, *, quantization: str | None = None, prompt: PromptSettings | None = None
+    name: str,
+    *,
+    quantization: str | None = None,
+    prompt: PromptSettings | None = None,
+    merge: bool | None = None,
 ) -> Writer:
     """The model called `name`: a run folder with its adapter and prompt, or a base model.
 
     A run's base is held as it was in training; a base model of its own is held dense unless `quantization` says.
+    `merge`: adapter and 4-bit weights become plain 16-bit ones, which take more memory and are faster; None: on a GPU.
 
     Raises:
         ModelMissing: nothing of that name, or no weights there.
         AskedWrongly: the adapter was trained with a prompt that this version does not render.
     """
-    from groundql.models.chat import turns_of
     from groundql.models.load import (
         LoadedModel,
         best_device,
@@ -75,6 +78,10 @@ def load_writer(
     model = load_base(source, settings, device=device)
     if run:
         model = load_adapter(model, run_dir / "adapter")
+    if (device.type == "cuda" if merge is None else merge) and (run or settings.quantization != "none"):
+        from groundql.models.merge import merge_dense
+
+        model = merge_dense(model)
     loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
     return Writer(loaded=loaded, turns=turns, prompt=prompt)
 
@@ -116,23 +123,15 @@ def write_completions(
 
     A question whose prompt does not fit gets an empty completion that says so in `shrunk`.
     """
-    from groundql.decoding.engine import decode_greedy
+    from groundql.decoding.engine import decode
 
     schemas = read_schemas(data, writer.prompt.n_examples)
     prompts, too_long = make_prompts(
         data.questions, schemas, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
     )
     tokenizer = writer.loaded.tokenizer
-    decoded = decode_greedy(
-        model,
-        tokenizer,
-        prompts,
-        writer.turns,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        on_progress=on_progress,
-    )
-    by_id = {prompt.question_id: (prompt, one) for prompt, one in zip(prompts, decoded, strict=True)}
+    decoded = decode(model, tokenizer, prompts, writer.turns, settings=settings, on_progress=on_progress)
+    by_id = {prompt.question_id: (prompt, some[0]) for prompt, some in zip(prompts, decoded, strict=True)}
     completions = []
     for question in data.questions:
         if question.question_id in too_long:

@@ -23,7 +23,9 @@ def generate(
         Path, typer.Option(help="Where predictions.jsonl goes; prompts.jsonl is written beside it.")
     ],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Limit for each completion.")] = 256,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions decoded together.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Texts decoded together; as suits the machine where not given.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
 ) -> None:
     """Write a model's SQL for every question of DATA (greedy, the same each time)."""
