@@ -6,23 +6,11 @@ wrote. The batch does not know how a row chooses.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
-Status = Literal["free", "answer", "abstained"]
-
-
-@dataclass(frozen=True)
-class Strain:
-    """The probability mass that the constraint refused, as -log(1 - mass) a token.
-
-    Of the refused tokens only those that were tried count, the ones ahead of the token that was taken: a lower bound.
-    """
-
-    total: float = 0.0
-    largest: float = 0.0
-    where: int = -1  # the token before which the largest was; -1: nothing was refused
+from groundql.records import CompletionStatus, Strain
 
 
 @dataclass(frozen=True)
@@ -30,11 +18,12 @@ class Written:
     """The tokens that one row wrote, the end token not among them."""
 
     ids: tuple[int, ...]
-    status: Status
+    status: CompletionStatus
     stopped: bool  # the end token came before the limit
     reason: str = ""  # why it abstained
+    sql: str | None = None  # the query that the gate let through
     log_probability: float = 0.0  # of all tokens and the end, by the model alone
-    strain: Strain = Strain()
+    strain: Strain | None = None  # of a row under a constraint
     n_refused: int = 0  # tokens that the constraint refused
     n_backtracks: int = 0
     work: int = 0  # tokens chosen, those that were dropped again among them
@@ -96,7 +85,8 @@ class FreeRow:
 
 
 def strain_of(refused_masses: list[float]) -> Strain:
-    """The strain of a text whose token i was taken after a mass of `refused_masses[i]` was refused."""
+    """The strain of a text whose token i was taken after a probability of `refused_masses[i]` was refused."""
     steps = [-math.log(max(1e-9, 1 - mass)) for mass in refused_masses]
     largest = max(steps, default=0.0)
-    return Strain(sum(steps), largest, steps.index(largest) if largest > 0 else -1)
+    at = steps.index(largest) if largest > 0 else None
+    return Strain(total=round(sum(steps), 4), largest=round(largest, 4), at=at)
