@@ -23,7 +23,7 @@ STAGES = {
     "verdicts": {"databases"},
     "reports": set(),
 }
-JOINS = {"pipeline", "generating", "tuning", "evaluating", "answer"}
+JOINS = {"pipeline", "generating", "tuning", "evaluating", "answer", "selecting"}
 ALLOWED = (
     {"errors": set(), "config": {"errors"}, "records": {"errors"}}
     | {stage: NOUNS | further for stage, further in STAGES.items()}

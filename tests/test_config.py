@@ -154,6 +154,7 @@ OTHER = {
     "batch_size": 3,
     "kv_tokens": 1000,
     "decoding": "grounded",
+    "processes": 2,
 }
 
 

@@ -9,18 +9,19 @@ from groundql.databases.schema import read_schema
 from groundql.errors import DatabaseMissing
 from groundql.generating import Writer
 from groundql.prompts.budget import fit_prompt
-from groundql.prompts.extract import extract_sql
-from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema
+from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema, Strain
+from groundql.selecting import Asked, complete
 
 
 class Answer(Record):
     """What came of one question."""
 
     question: str
-    sql: str | None  # None: the model wrote nothing like a query
+    sql: str | None  # None: nothing like a query was written, or none that binds
     binds: bool  # the engine prepares it on this schema
     reason: str = ""  # why there are no rows, in one sentence
     outcome: Outcome | None = None  # rows, or what stopped the query
+    strain: Strain | None = None  # of a grounded query: how hard the constraint pulled
 
 
 def answer_question(
@@ -39,21 +40,21 @@ def answer_question(
         DatabaseMissing: no file there.
         PromptTooLong: a schema that does not fit the prompt even in its barest form.
     """
-    from groundql.decoding.engine import decode
-
     schema = read_one(database_path, writer.prompt.n_examples)
     question = Question(question_id="0", db_id=schema.db_id, text=text, evidence=evidence)
     prompt = fit_prompt(
         question, schema, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
     )
-    tokenizer = writer.loaded.tokenizer
-    ((decoded, *_),) = decode(writer.loaded.model, tokenizer, [prompt], writer.turns, settings=settings)
-    written = tokenizer.decode(list(decoded.ids), skip_special_tokens=True)
-    sql = extract_sql(written)
+    files = DatabaseFiles(db_id=schema.db_id, sqlite_path=database_path)
+    asked = Asked(prompts=[prompt], schemas={schema.db_id: schema}, databases={schema.db_id: files})
+    (completion,) = complete(writer.loaded.model, writer.loaded, writer.turns, asked, settings=settings)
+    if completion.status == "abstained":
+        reason = f"no query was found that binds to this schema ({completion.reason})"
+        return Answer(question=text, sql=None, binds=False, reason=reason, strain=completion.strain)
+    sql = completion.sql
     if sql is None:
-        return Answer(
-            question=text, sql=None, binds=False, reason=f"the model wrote no query: {written.strip()!r}"
-        )
+        reason = f"the model wrote no query: {completion.text.strip()!r}"
+        return Answer(question=text, sql=None, binds=False, reason=reason)
     refusal = prepare(schema, sql)
     if refusal is not None:
         return Answer(question=text, sql=sql, binds=False, reason=f"the query does not bind: {refusal}")
@@ -62,7 +63,14 @@ def answer_question(
     reason = (
         "" if outcome.status == "ok" else f"the query did not end well ({outcome.status}): {outcome.error}"
     )
-    return Answer(question=text, sql=sql, binds=True, reason=reason.rstrip(": "), outcome=outcome)
+    return Answer(
+        question=text,
+        sql=sql,
+        binds=True,
+        reason=reason.rstrip(": "),
+        outcome=outcome,
+        strain=completion.strain,
+    )
 
 
 def read_one(database_path: Path, n_examples: int) -> Schema:

@@ -105,6 +105,10 @@ class GenerationSettings(Settings):
     samples: int = Field(1, ge=1)  # texts a question
     temperature: float = Field(0.0, ge=0)  # 0: the best token each time; else drawn
     seed: int = 7  # of what is drawn
+    repair: bool = False  # one more text, with the engine's message, for a query that does not run
+    processes: int | None = Field(
+        None, ge=0
+    )  # that check constraints beside the model; None: as suits the machine
 
 
 class JudgingSettings(Settings):

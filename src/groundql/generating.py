@@ -12,9 +12,9 @@ from groundql.errors import AskedWrongly, PromptTooLong
 from groundql.models.chat import encode_part, turns_of
 from groundql.models.source import find_base, is_run
 from groundql.prompts.budget import fit_prompt
-from groundql.prompts.extract import extract_sql
 from groundql.prompts.render import prompt_fingerprint
 from groundql.records import Completion, DataSet, Prompt, Question, Schema, Turns
+from groundql.selecting import Asked, complete
 
 if TYPE_CHECKING:
     from groundql.models.load import LoadedModel
@@ -123,39 +123,36 @@ def write_completions(
 
     A question whose prompt does not fit gets an empty completion that says so in `shrunk`.
     """
-    from groundql.decoding.engine import decode
-
+    check_settings(data, settings)
     schemas = read_schemas(data, writer.prompt.n_examples)
     prompts, too_long = make_prompts(
         data.questions, schemas, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
     )
-    tokenizer = writer.loaded.tokenizer
-    decoded = decode(model, tokenizer, prompts, writer.turns, settings=settings, on_progress=on_progress)
-    by_id = {prompt.question_id: (prompt, some[0]) for prompt, some in zip(prompts, decoded, strict=True)}
-    completions = []
-    for question in data.questions:
-        if question.question_id in too_long:
-            empty = Completion(
-                question_id=question.question_id,
-                db_id=question.db_id,
-                text="",
-                sql=None,
-                shrunk=("too long",),
-            )
-            completions.append(empty)
-            continue
-        prompt, one = by_id[question.question_id]
-        text = tokenizer.decode(list(one.ids), skip_special_tokens=True)
-        completions.append(
-            Completion(
-                question_id=question.question_id,
-                db_id=question.db_id,
-                text=text,
-                sql=extract_sql(text),
-                n_prompt_tokens=one.n_prompt_tokens,
-                n_new_tokens=len(one.ids),
-                stopped=one.stopped,
-                shrunk=prompt.shrunk,
-            )
-        )
-    return prompts, completions
+    completions = complete(
+        model,
+        writer.loaded,
+        writer.turns,
+        Asked(prompts=prompts, schemas=schemas, databases=data.databases),
+        settings=settings,
+        on_progress=on_progress,
+    )
+    by_id = {completion.question_id: completion for completion in completions}
+    return prompts, [
+        _too_long(question) if question.question_id in too_long else by_id[question.question_id]
+        for question in data.questions
+    ]
+
+
+def check_settings(data: DataSet, settings: GenerationSettings) -> None:
+    """Raise AskedWrongly for settings that make no sense together, or not on these databases."""
+    if settings.samples > 1 and not settings.temperature:
+        raise AskedWrongly("several samples need a temperature above 0: without one they are all the same")
+    others = [files.db_id for files in data.databases.values() if files.dialect != "sqlite"]
+    if settings.decoding == "grounded" and others:
+        raise AskedWrongly(f"grounded decoding is for SQLite, and {others[0]} is not; use --decoding free")
+
+
+def _too_long(question: Question) -> Completion:
+    return Completion(
+        question_id=question.question_id, db_id=question.db_id, text="", sql=None, shrunk=("too long",)
+    )

@@ -7,7 +7,7 @@ import torch
 from groundql.config import GenerationSettings
 from groundql.decoding.batch import Pace
 from groundql.decoding.crew import LocalCrew
-from groundql.decoding.engine import decode
+from groundql.decoding.engine import decode, ends_of
 from groundql.decoding.grounded_row import GroundedRow
 from groundql.decoding.schedule import Capacity
 from groundql.decoding.single_row import decode_grounded_row
@@ -16,6 +16,7 @@ from tests.decoding.toy_constraint import ToyConstraint
 
 N_TOKENS = len(TOKENIZER)
 BUDGET = 10
+ENDS = ends_of(TOKENIZER, TURNS)
 SETTINGS = GenerationSettings(max_new_tokens=BUDGET)
 PACES = {
     "settle first": Pace(),
@@ -25,26 +26,25 @@ PACES = {
 
 
 def constraint_of(place, ends):
-    return ToyConstraint(N_TOKENS, ends, one_in=(3, 40, 200)[place % 3], traps=(5, 3, 1)[place % 3])
+    """Easy, narrow, narrower, and one that no text satisfies."""
+    one_in, traps, gate = [(3, 5, 3), (40, 3, 5), (200, 5, 2), (40, 5, 10**9)][place % 4]
+    return ToyConstraint(N_TOKENS, ends, one_in=one_in, traps=traps, gate=gate)
 
 
 def alone(model, prompt, place):
     """What the plain loop writes, each text computed anew by the model as it is."""
     ids = encode(prompt.prefix) + encode(prompt.suffix)
-    ends = frozenset({TOKENIZER.eos_token_id})
 
     @torch.inference_mode()
     def next_logits(written):
         return model(torch.tensor([ids + list(written)])).logits[0, -1].numpy()
 
-    return decode_grounded_row(next_logits, constraint_of(place, ends), ends, BUDGET)
+    return decode_grounded_row(next_logits, constraint_of(place, ENDS), ENDS, BUDGET)
 
 
 def together(model, prompts, pace, **options):
-    def make_crew(ends):
-        return LocalCrew(lambda place: GroundedRow(constraint_of(place, ends), ends, BUDGET))
-
-    found = decode(model, TOKENIZER, prompts, TURNS, settings=SETTINGS, make_crew=make_crew, pace=pace, **options)
+    crew = LocalCrew(lambda place: GroundedRow(constraint_of(place, ENDS), ENDS, BUDGET))
+    found = decode(model, TOKENIZER, prompts, TURNS, settings=SETTINGS, crew=crew, pace=pace, **options)
     return [one for (one,) in found]
 
 

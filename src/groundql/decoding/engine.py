@@ -34,8 +34,9 @@ class Decoded(Written):
     n_prompt_tokens: int = 0
 
 
-MakeCrew = Callable[[Sequence[int], frozenset[int]], Crew]
-"""A crew for rows by place, and the tokens that end a row. Place i is sample i % samples of prompt i // samples."""
+def ends_of(tokenizer: Any, turns: Turns) -> frozenset[int]:
+    """The tokens that end a text: the mark of the model's turn, and the tokenizer's own end-of-text token."""
+    return frozenset({tokenizer.convert_tokens_to_ids(turns.end), tokenizer.eos_token_id})
 
 
 def decode(
@@ -45,7 +46,7 @@ def decode(
     turns: Turns,
     *,
     settings: GenerationSettings,
-    make_crew: Callable[[frozenset[int]], Crew] | None = None,
+    crew: Crew | None = None,
     on_progress: Callable[[int], None] | None = None,
     pace: Pace | None = None,
     capacity: Capacity | None = None,
@@ -56,17 +57,16 @@ def decode(
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
         prompts: in any order.
-        turns: marks; `turns.end` ends a completion, and so does the tokenizer's own end-of-text token.
+        turns: marks around prompts, and the end of a text.
         settings: limits, samples, temperature.
-        make_crew: from the tokens that end a row to what chooses for the rows, which are known by place: sample s of
-            prompt p is row p * samples + s. None: free rows.
+        crew: what chooses for the rows, by place: sample s of prompt p is row p * samples + s. None: free rows.
         on_progress: told how many prompts are done whenever some are.
         pace: how the loop is run; None: as suits the device.
         capacity: None: as suits settings and device.
     """
     if not prompts:
         return []
-    ends = frozenset({tokenizer.convert_tokens_to_ids(turns.end), tokenizer.eos_token_id})
+    ends = ends_of(tokenizer, turns)
     rows = _rows(tokenizer, prompts, turns, settings)
     written: list[Written | None] = [None] * len(rows)
     left = [settings.samples] * len(prompts)
@@ -81,13 +81,12 @@ def decode(
             if on_progress:
                 on_progress(n_done)
 
-    free = LocalCrew(lambda place: FreeRow(ends, settings.max_new_tokens))
-    choosing = Choosing(N_BEST if make_crew else 1, settings.temperature)
+    choosing = Choosing(N_BEST if crew else 1, settings.temperature)
     with torch.inference_mode(), decoding_attention(model):
         Batch(
             model,
             rows,
-            make_crew(ends) if make_crew else free,
+            crew or LocalCrew(lambda _: FreeRow(ends, settings.max_new_tokens)),
             choosing=choosing,
             capacity=capacity or capacity_of(model, settings),
             pace=pace or Pace.on(model.device),

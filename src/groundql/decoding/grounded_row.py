@@ -28,7 +28,9 @@ class GroundedRow:
         self._log_probabilities: list[float] = []  # of each token taken, by the model alone
         self._refused: list[float] = []  # before each token taken: the probability that was refused
         self._offers: list[tuple[np.ndarray, np.ndarray]] = []  # of each place: the best tokens and theirs
-        self._bans: defaultdict[int, dict[int, float]] = defaultdict(dict)  # of each place, with log-probability
+        self._bans: defaultdict[int, dict[int, float]] = defaultdict(
+            dict
+        )  # of each place, with log-probability
         self._n_backtracks = 0
         self._work = 0
 
