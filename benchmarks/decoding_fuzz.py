@@ -113,7 +113,7 @@ def random_logits(row: RowConstraint, weights: Weights, rng: np.random.Generator
         noise = rng.gumbel(size=len(admitted))
         weight = weights.growing if len(ids) < TURN else weights.ending * (1 + (len(ids) - TURN) / TURN)
         scores[admitted] = noise + weight[admitted]
-        if len(admitted) > 1000:  # inside a literal
+        if len(admitted) > len(scores) // 4:  # inside a literal
             scores[admitted] = noise + weights.quote[admitted]
         return scores
 

@@ -6,7 +6,7 @@ lies far back: the row goes to the first use of the name in SQLite's message and
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,10 +115,20 @@ def decode_grounded_row(
 def choose(logits: np.ndarray, constraint: RowConstraint, banned: Collection[int] = ()) -> Choice:
     """The first token, by logit and then by id, that is not banned and that `constraint` accepts.
 
-    After `N_RANKED` refusals only tokens in the grammar's mask are tried. An end that the gate refuses stops the search.
+    After `N_RANKED` proposals only tokens in the grammar's mask are tried.
+    """
+    return first_accepted(_proposed(logits, constraint), constraint, banned)
+
+
+def first_accepted(
+    proposed: Iterable[int], constraint: RowConstraint, banned: Collection[int] = ()
+) -> Choice:
+    """The first of `proposed` that is not banned and that `constraint` accepts; at most `MAX_TRIES` are tried.
+
+    An end that the gate refuses stops the search: the fault is not in this token.
     """
     refused: list[tuple[int, Refusal]] = []
-    for token in _proposed(logits, constraint):
+    for token in proposed:
         if token in banned:
             continue
         if constraint.accepts(token):
@@ -134,13 +144,15 @@ def strain_of(logits: np.ndarray, refused: Sequence[tuple[int, Refusal]], banned
     """The probability of the tokens that were refused or banned at one step, at temperature 1."""
     if not refused and not banned:
         return Strain(0.0, 0.0)
-    finite = logits.astype(np.float64)
-    top = finite.max()
-    total = np.exp(finite - top).sum()
-    mass = {"grammar": 0.0, "binding": 0.0}
-    for token, by in (*refused, *((token, "ban") for token in banned)):
-        mass["grammar" if by == "grammar" else "binding"] += float(np.exp(finite[token] - top) / total)
-    return Strain(**mass)
+    scores = logits.astype(np.float64)
+    scores -= scores.max()
+    total = np.exp(scores).sum()
+
+    def mass(tokens: Iterable[int]) -> float:
+        return float(np.exp(scores[list(tokens)]).sum() / total)
+
+    by_grammar = [token for token, by in refused if by == "grammar"]
+    return Strain(mass(by_grammar), mass({token for token, by in refused if by != "grammar"} | set(banned)))
 
 
 def fault_place(constraint: RowConstraint) -> int | None:
