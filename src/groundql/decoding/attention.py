@@ -72,11 +72,18 @@ class Reading:
             keys, values = self._prefix[layer][:, self._prefix_of]
             key, value = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
         shared = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
-        out = scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
-        )
-        return out.transpose(1, 2)
+        heads = [  # one call a key head, which its query heads read in place: repeating it would take the memory
+            scaled_dot_product_attention(
+                some,
+                key[:, head : head + 1].expand(-1, shared, -1, -1),
+                value[:, head : head + 1].expand(-1, shared, -1, -1),
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scale,
+            )
+            for head, some in enumerate(query.split(shared, dim=1))
+        ]
+        return torch.cat(heads, dim=1).transpose(1, 2)
 
     def _mask(self, window: int | None, device: torch.device) -> torch.Tensor | None:
         """(B, 1, W, P + W) bool, True where a token sees another; None: causal without more."""
@@ -121,7 +128,9 @@ class Stepping:
         self._n_own = n_own
         n_rows, n_kv, n_places = own.shape[2:5]
         head = torch.arange(n_rows * n_kv, device=at.device)
-        self._places = head * n_places + at.repeat_interleave(n_kv)  # into (B * kv_heads * N, d)
+        self._places = head * n_places + at[:, None].expand(-1, n_kv).reshape(
+            -1
+        )  # into (B * kv_heads * N, d)
         self._biases: dict[int | None, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def attend(

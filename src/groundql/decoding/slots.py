@@ -97,7 +97,7 @@ class Slots:
         `n_own`: places that any row has come to, where the caller knows; less is then attended to.
         """
         shape = self.shape
-        positions = self._prefix_lengths.repeat_interleave(shape.n_rows, output_size=shape.n_slots) + self._at
+        positions = (self._prefix_lengths[:, None] + self._at.view(-1, shape.n_rows)).view(-1)
         stepping = Stepping(self._prefix, self._own, self._prefix_lengths, self._at, n_own or shape.n_own)
         logits = forward_pass(self._model, self._tokens[:, None], positions[:, None], stepping).float()
         scores = logits

@@ -82,7 +82,8 @@ def grouped_prefix_attention(
     if prefix_bias.shape[1] == 1:
         prefix_bias = prefix_bias[:, None].expand(-1, n_kv, -1, -1)
     else:
-        prefix_bias = prefix_bias.repeat_interleave(shared, dim=1)[:, None].expand(-1, n_kv, -1, -1)
+        by_head = prefix_bias[:, None, :, None].expand(-1, n_kv, -1, shared, -1)
+        prefix_bias = by_head.reshape(n_groups, n_kv, n_rows * shared, n_prefix)
     on_prefix = torch.baddbmm(
         prefix_bias.reshape(n_groups * n_kv, -1, n_prefix),
         by_group,
