@@ -142,12 +142,12 @@ class Batch:
         for (slot, live), one in zip(usual, did, strict=True):
             self._follow(slot, live, one, int(ids[slot, 0]))
         if started.whole is not None:
-            scores, all_log_probabilities = started.whole.wait()
-            for i, slot in enumerate(started.whole_slots):
-                live = wholes[slot]
+            for live in wholes.values():
                 live.whole = False
-                one = self._crew.advance_whole(live.row.place, scores[i], all_log_probabilities[i])
-                self._follow(slot, live, one, int(ids[slot, 0]))
+            places = [wholes[slot].row.place for slot in started.whole_slots]
+            did = self._crew.advance_whole(places, *started.whole.wait())
+            for slot, one in zip(started.whole_slots, did, strict=True):
+                self._follow(slot, wholes[slot], one, int(ids[slot, 0]))
 
     def _follow(self, slot: int, live: _Live, did: Feed | Written, best: int) -> None:
         if isinstance(did, Written):

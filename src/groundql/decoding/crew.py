@@ -21,8 +21,10 @@ class Crew(Protocol):
     ) -> list[Feed | Written]:
         """What each row does with the best tokens, both (rows, n_best)."""
 
-    def advance_whole(self, place: int, scores: np.ndarray, log_probabilities: np.ndarray) -> Feed | Written:
-        """What one row does with the whole vocabulary."""
+    def advance_whole(
+        self, places: Sequence[int], scores: np.ndarray, log_probabilities: np.ndarray
+    ) -> list[Feed | Written]:
+        """What each row does with the whole vocabulary, both (rows, vocab)."""
 
 
 class LocalCrew:
@@ -44,8 +46,13 @@ class LocalCrew:
             for i, place in enumerate(places)
         ]
 
-    def advance_whole(self, place: int, scores: np.ndarray, log_probabilities: np.ndarray) -> Feed | Written:
-        return self._kept(place, self._choosers[place].advance_whole(scores, log_probabilities))
+    def advance_whole(
+        self, places: Sequence[int], scores: np.ndarray, log_probabilities: np.ndarray
+    ) -> list[Feed | Written]:
+        return [
+            self._kept(place, self._choosers[place].advance_whole(scores[i], log_probabilities[i]))
+            for i, place in enumerate(places)
+        ]
 
     def _kept(self, place: int, did: Feed | Written) -> Feed | Written:
         if isinstance(did, Written):

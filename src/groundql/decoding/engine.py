@@ -24,7 +24,7 @@ from groundql.records import Prompt, Turns
 
 CPU_KV_TOKENS = 65_536
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 256
-N_BEST = 16  # tokens offered to a constraint before the whole vocabulary is asked for
+N_BEST = 32  # tokens offered to a constraint before the whole vocabulary is asked for
 
 
 @dataclass(frozen=True)

@@ -58,24 +58,28 @@ class ProcessCrew:
     def advance(
         self, places: Sequence[int], ids: np.ndarray, log_probabilities: np.ndarray
     ) -> list[Feed | Written]:
+        return self._asked("advance", places, ids, log_probabilities)
+
+    def advance_whole(
+        self, places: Sequence[int], scores: np.ndarray, log_probabilities: np.ndarray
+    ) -> list[Feed | Written]:
+        return self._asked("advance_whole", places, scores, log_probabilities)
+
+    def _asked(
+        self, what: str, places: Sequence[int], first: np.ndarray, second: np.ndarray
+    ) -> list[Feed | Written]:
+        """Ask every process about its rows, then hear them all."""
         shares: dict[int, list[int]] = {}
         for i, place in enumerate(places):
             shares.setdefault(self._pipe_of[place], []).append(i)
         for pipe, share in shares.items():
-            self._send(pipe, ("advance", [places[i] for i in share], ids[share], log_probabilities[share]))
+            self._send(pipe, (what, [places[i] for i in share], first[share], second[share]))
         did: list[Feed | Written | None] = [None] * len(places)
         for pipe, share in shares.items():
             feeds, written = self._receive(pipe)
             for at, i in enumerate(share):
-                n_ids, token, whole = feeds[at]
-                did[i] = self._kept(places[i], written.get(at) or Feed(n_ids, token, bool(whole)))
+                did[i] = self._kept(places[i], written.get(at) or Feed(*feeds[at]))
         return [one for one in did if one is not None]
-
-    def advance_whole(self, place: int, scores: np.ndarray, log_probabilities: np.ndarray) -> Feed | Written:
-        pipe = self._pipe_of[place]
-        self._send(pipe, ("whole", place, scores, log_probabilities))
-        did: Feed | Written = self._receive(pipe)
-        return self._kept(place, did)
 
     def _kept(self, place: int, did: Feed | Written) -> Feed | Written:
         if isinstance(did, Written):
@@ -157,8 +161,6 @@ def _answer(crew: LocalCrew, kind: str, rest: list[Any]) -> Any:
     if kind == "start":
         crew.start(*rest)
         return None
-    if kind == "whole":
-        return crew.advance_whole(*rest)
-    did = crew.advance(*rest)
+    did = (crew.advance if kind == "advance" else crew.advance_whole)(*rest)
     feeds = [(0, 0, False) if isinstance(one, Written) else (one.n_ids, one.token, one.whole) for one in did]
     return feeds, {i: one for i, one in enumerate(did) if isinstance(one, Written)}
