@@ -18,18 +18,25 @@ from groundql.decoding.constraint import Constraints, RowConstraint, Vocabulary
 from groundql.decoding.single_row import GroundedText, decode_grounded_row
 from groundql.records import Column, Schema, Table
 
-TURN = 45  # tokens after which a text is pushed to its end
+TURN = 30  # tokens after which a text is pushed to its end
 # What a token's text, without spaces around it, adds to its logit: while a query grows, and when it shall end.
 GROWING = {
+    r"[A-Z_]+\(?": -5,  # most begin a function
     r"FROM": 5,
     r"\(?SELECT|T|T\d|\.": 4,
-    r"JOIN|LEFT|INNER|CROSS|WHERE|GROUP|ORDER|HAVING|EXISTS": 3,
-    r"IN|AS|UNION|INTERSECT|EXCEPT|OVER|Q\d?|c\d?": 2,
-    r"'.*": -3,
-    r"\(+|-": -1,
+    r"JOIN|LEFT|INNER|CROSS|WHERE|GROUP|ORDER|HAVING|EXISTS|COUNT": 3,
+    r"IN|AS|UNION|INTERSECT|EXCEPT|OVER|RANK|Q\d?|c\d?": 2,
+    r"[-+*/%|<>=!]+|AND|OR|LIKE|GLOB|BETWEEN|NOT": -1,
+    r"'.*": -8,
+    r"\(+|-|MAX|MIN": -2,
 }
-ENDING = {r"\)+|FROM|ON|END|THEN|`": 4, r"JOIN|LEFT|INNER|CROSS|UNION|INTERSECT|EXCEPT|AND|OR|\(.*|'.+": -3}
-QUOTE = {r"'\)*": 9, r".*''.*": -5}  # in a literal, where thousands of tokens may follow
+ENDING = {
+    r"[A-Z_]+\(?|[-+*/%|<>=!]+|\(+.*|,": -3,
+    r"'.*": -8,
+    r"JOIN|AS|T|T?\d+": 3,
+    r"\)+|FROM|ON|END|THEN|`": 4,
+}
+QUOTE = {r"'\)*": 12, r".*''.*": -5}  # in a literal, where thousands of tokens may follow
 
 
 class OpenGate:
