@@ -81,8 +81,10 @@ class ExpressionReader(ABC):
         return self.tokens[min(self.at + ahead, len(self.tokens) - 1)]
 
     def advance(self) -> Token:
-        self.at += 1
-        return self.tokens[self.at - 1]
+        """The token here, which is passed; the end is never passed."""
+        token = self.now
+        self.at += token.kind != "end"
+        return token
 
     def take(self, upper: str) -> bool:
         """Whether this word or sign stands here; if so, it is passed."""
