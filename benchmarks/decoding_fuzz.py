@@ -18,18 +18,56 @@ from groundql.decoding.constraint import Constraints, RowConstraint, Vocabulary
 from groundql.decoding.single_row import GroundedText, decode_grounded_row
 from groundql.records import Column, Schema, Table
 
-TURN = 45  # tokens after which a text is pushed to its end
-# What a token's text, without spaces around it, adds to its logit: while a query grows, and when it shall end.
+TURN = 30  # tokens after which a text is pushed to its end
+# What a token adds to its logit: behind an operand or a table by the words that it begins, elsewhere by a pattern for
+# its text without spaces; while a query grows, and when it shall end. Unnamed tokens get the first number.
+GROWING_BEHIND = (
+    -1,
+    {
+        " FROM": 5,
+        " JOIN": 2,
+        " LEFT JOIN": 2,
+        " INNER JOIN": 1,
+        " CROSS JOIN": 1,
+        " ON": 3,
+        " WHERE": 4,
+        " GROUP BY": 4,
+        " ORDER BY": 4,
+        " HAVING": 3,
+        " UNION": 2,
+        " INTERSECT": 1,
+        " EXCEPT": 1,
+        " IN (SELECT": 3,
+        " AS T": 3,
+    },
+)
+ENDING_BEHIND = (
+    -5,
+    {
+        " FROM": 5,
+        " JOIN": 3,
+        " CROSS JOIN": 3,
+        " ON": 3,
+        " AS T": 4,
+        " END": 5,
+        " THEN": 5,
+        ")": 4,
+        " AND": -1,
+    },
+)
 GROWING = {
-    r"FROM": 5,
-    r"\(?SELECT|T|T\d|\.": 4,
-    r"JOIN|LEFT|INNER|CROSS|WHERE|GROUP|ORDER|HAVING|EXISTS": 3,
-    r"IN|AS|UNION|INTERSECT|EXCEPT|OVER|Q\d?|c\d?": 2,
-    r"'.*": -3,
+    r"[A-Z_]+\(?": -6,  # most begin a function
+    r"T|T[123]|\.": 4,
+    r"[123]|Q1?|c1?|COUNT|SUM|RANK|OVER|CASE": 2,
+    r"\(SELECT|SELECT": 5,
+    r"EX|EXISTS|CO": -2,
+    r"W|WITH": 4,
     r"\(+|-": -1,
+    r"'.*": -8,
 }
-ENDING = {r"\)+|FROM|ON|END|THEN|`": 4, r"JOIN|LEFT|INNER|CROSS|UNION|INTERSECT|EXCEPT|AND|OR|\(.*|'.+": -3}
-QUOTE = {r"'\)*": 9, r".*''.*": -5}  # in a literal, where thousands of tokens may follow
+ENDING = {r"[A-Z_]+\(?|\(.*|-": -6, r"T|T\d": 4, r"\d": 1, r"'.*": -8}
+WHOLE = (" L", " C", " H", ")")  # begin one of the words above and hardly anything else
+QUOTE = {r"'\)*": 12, r".*''.*": -5}  # in a literal, where thousands of tokens may follow
 
 
 class OpenGate:
@@ -62,19 +100,32 @@ class Weights:
     """What each token of a vocabulary adds to its logit: (n_logits,) floats for the tables above."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        texts = [
-            vocabulary.piece(token).decode("utf-8", "replace").strip() for token in range(vocabulary.n_tokens)
-        ]
+        texts = [vocabulary.piece(token).decode("utf-8", "replace") for token in range(vocabulary.n_tokens)]
 
-        def added(table: dict[str, int]) -> np.ndarray:
+        def by_pattern(table: dict[str, int]) -> np.ndarray:
             column = np.zeros(vocabulary.n_logits)
             for pattern, weight in table.items():
                 matches = re.compile(pattern, re.DOTALL).fullmatch
-                column[[token for token, text in enumerate(texts) if matches(text)]] = weight
+                column[[token for token, text in enumerate(texts) if matches(text.strip())]] = weight
             return column
 
-        self.growing, self.ending, self.quote = added(GROWING), added(ENDING), added(QUOTE)
-        self.ending[list(vocabulary.ends)] = 6
+        def by_words(rest: int, table: dict[str, int]) -> np.ndarray:
+            column = np.full(vocabulary.n_logits, float(rest))
+            for word, weight in table.items():
+                begins = [
+                    token
+                    for token, text in enumerate(texts)
+                    if word.startswith(text) and (len(text) > 2 or text in WHOLE)
+                ]
+                column[begins] = np.maximum(column[begins], weight)
+            column[list(vocabulary.ends)] = 6
+            return column
+
+        self.growing, self.ending, self.quote = by_pattern(GROWING), by_pattern(ENDING), by_pattern(QUOTE)
+        self.growing_behind, self.ending_behind = by_words(*GROWING_BEHIND), by_words(*ENDING_BEHIND)
+        self.growing_behind[list(vocabulary.ends)] = -3
+        words = (" =", " AND", " FROM", " WHERE", " ON", " THEN", " OR", " JO", " JOIN")
+        self.behind = [token for token, text in enumerate(texts) if text in words]
 
 
 def fuzz(
@@ -108,13 +159,18 @@ def random_logits(row: RowConstraint, weights: Weights, rng: np.random.Generator
     """Logits for the reference loop: Gumbel noise on what the grammar admits, weighted, -inf elsewhere."""
 
     def logits(ids: Sequence[int]) -> np.ndarray:
-        admitted = np.flatnonzero(row.mask())
-        scores = np.full(len(weights.growing), -np.inf)
+        mask = row.mask()
+        admitted = np.flatnonzero(mask)
+        scores = np.full(len(mask), -np.inf)
         noise = rng.gumbel(size=len(admitted))
-        weight = weights.growing if len(ids) < TURN else weights.ending * (1 + (len(ids) - TURN) / TURN)
+        over = max(0, len(ids) - TURN) / TURN
+        if len(admitted) > len(mask) // 4:  # inside a literal
+            weight = weights.quote
+        elif mask[weights.behind].any():
+            weight = weights.ending_behind * (1 + over) if over else weights.growing_behind
+        else:
+            weight = weights.ending * (1 + over) if over else weights.growing
         scores[admitted] = noise + weight[admitted]
-        if len(admitted) > len(scores) // 4:  # inside a literal
-            scores[admitted] = noise + weights.quote[admitted]
         return scores
 
     return logits

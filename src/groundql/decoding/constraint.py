@@ -18,6 +18,7 @@ from llguidance.hf import from_tokenizer
 
 from groundql.decoding.gate import Gate
 from groundql.decoding.grammar import lark_text, sql_rules
+from groundql.decoding.scope import ScopeTracker
 from groundql.records import Schema
 
 Refusal = Literal["grammar", "scope", "gate"]
@@ -85,11 +86,7 @@ class Constraints:
         """`tracker` and `gate` are those of the schema where none is given."""
         self.vocabulary = vocabulary
         self.schema = schema
-        if tracker is None:
-            from groundql.decoding.scope import ScopeTracker
-
-            tracker = ScopeTracker(schema)
-        self.tracker: Tracker = tracker
+        self.tracker: Tracker = tracker or ScopeTracker(schema)
         self.gate = gate or Gate(schema)
         self.matcher = LLMatcher(vocabulary.matcher_tokens, lark_text(sql_rules(schema)))
         assert not self.matcher.is_error(), self.matcher.get_error()

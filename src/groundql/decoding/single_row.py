@@ -144,9 +144,8 @@ def strain_of(logits: np.ndarray, refused: Sequence[tuple[int, Refusal]], banned
     """The probability of the tokens that were refused or banned at one step, at temperature 1."""
     if not refused and not banned:
         return Strain(0.0, 0.0)
-    scores = logits.astype(np.float64)
-    scores -= scores.max()
-    total = np.exp(scores).sum()
+    scores = logits.astype(np.float64) - logits.max()
+    total = np.exp(scores[scores > -np.inf]).sum()
 
     def mass(tokens: Iterable[int]) -> float:
         return float(np.exp(scores[list(tokens)]).sum() / total)
@@ -164,13 +163,19 @@ def fault_place(constraint: RowConstraint) -> int | None:
 
 def _proposed(logits: np.ndarray, constraint: RowConstraint) -> Iterator[int]:
     """The best tokens as they come, then those that the grammar's mask admits; -inf is never proposed."""
-    n_ranked = min(N_RANKED, len(logits))
-    best = np.argpartition(-logits, n_ranked - 1)[:n_ranked]
-    best = best[np.lexsort((best, -logits[best]))]
-    yield from (int(token) for token in best if logits[token] > -np.inf)
-    if n_ranked == len(logits):
+    possible = np.flatnonzero(logits > -np.inf)
+    n_best = min(N_RANKED, len(possible))
+    if n_best == 0:
         return
-    admitted = constraint.mask()[: len(logits)]
+    best = possible[np.argpartition(-logits[possible], n_best - 1)[:n_best]]
+    yield from _ranked(best, logits)
+    if n_best == len(possible):
+        return
+    admitted = constraint.mask()[: len(logits)] & (logits > -np.inf)
     admitted[best] = False
-    rest = np.flatnonzero(admitted & (logits > -np.inf))
-    yield from (int(token) for token in rest[np.lexsort((rest, -logits[rest]))])
+    yield from _ranked(np.flatnonzero(admitted), logits)
+
+
+def _ranked(tokens: np.ndarray, logits: np.ndarray) -> Iterator[int]:
+    """By logit, the highest first, and then by id."""
+    return map(int, tokens[np.lexsort((tokens, -logits[tokens]))])

@@ -81,6 +81,7 @@ _AGGREGATES: Rules = (
     (
         "window",
         '(WINDOW | "COUNT(*)" | (AGGREGATE | MINMAX | WINDOWOF) expra ")" | "NTILE(" INT ")"'
+        ' | "GROUP_CONCAT(" expra (", " TEXT)? ")"'
         ' | WINDOWAT expra (", " INT (", " expra)?)? ")") " OVER (" frame? ")"',
     ),
     ("frame", '"PARTITION BY " lista (" ORDER BY " framed)? | "ORDER BY " framed'),

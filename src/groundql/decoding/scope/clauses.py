@@ -334,8 +334,9 @@ def order_names(block: Block) -> frozenset[str | Pair]:
         if out.ref is not None:
             alias, column = out.ref.alias, out.ref.key
             holders = [name for name, table in block.sources if column in table.has]
-            found.update((name, column) for name in holders if alias in (None, name))
-            if len(holders) == 1:
+            own = [name for name in holders if alias in (None, name)]
+            found.update((name, column) for name in own)
+            if own and len(holders) == 1:
                 found.add(column)
     return frozenset(found)
 

@@ -15,12 +15,14 @@ from groundql.decoding.scope.clauses import (
 )
 from groundql.decoding.scope.frames import (
     EXISTS,
+    GROUP,
     LISTED,
     ORDER,
     SCALAR,
     SELECT,
     Aux,
     Block,
+    Constant,
     Frame,
     Mark,
     Ordinal,
@@ -82,9 +84,9 @@ def operand(functions: Functions, frame: Frame, at: str, kind: str, text: str) -
             return frame, AFTER, Ordinal(int(text) if at == FIRST else -int(text))
         if whole and at == PAREN_START and isinstance(frame, Mark) and frame.first:
             return frame, AFTER, Ordinal(int(text))
-        return frame, AFTER, None
+        return frame, AFTER, Constant() if at == FIRST else None
     if kind == "s":
-        return frame, AFTER, None
+        return frame, AFTER, Constant() if at == FIRST else None
     if kind == "c":
         return _call(functions, frame, text)
     if kind == "o":
@@ -104,7 +106,9 @@ def _operand_sign(functions: Functions, frame: Frame, at: str, text: str) -> Mov
             return clauses.starred(frame, None)
         if isinstance(frame, Mark) and frame.name == "COUNT" and not frame.n and not frame.distinct:
             return frame, ARGUMENT_STAR, None
-    if text == ")" and at == FIRST and isinstance(frame, Mark) and not frame.n and not frame.distinct:
+    is_fresh_call = isinstance(frame, Mark) and frame.kind == "call" and not frame.n and not frame.distinct
+    if text == ")" and at == FIRST and is_fresh_call:
+        assert isinstance(frame, Mark)
         return _close_call(functions, frame, 0)
     raise Refusal(f"{text} where an expression is expected")
 
@@ -141,8 +145,12 @@ def _operand_word(frame: Frame, at: str, text: str) -> Moved:
 def _named(frame: Frame, at: str, key: str) -> Moved:
     """The stack after a bare name."""
     aux = Plain(None, key) if at == FIRST or (isinstance(frame, Mark) and frame.first) else None
-    is_term = at == FIRST and isinstance(frame, Block) and frame.phase == ORDER
-    if is_term and find_output(block_of(frame), key) is not None:
+    if (
+        at == FIRST
+        and isinstance(frame, Block)
+        and frame.phase == ORDER
+        and find_output(block_of(frame), key) is not None
+    ):
         try:
             return use_bare(frame, key), AFTER, aux
         except Refusal:
@@ -186,6 +194,8 @@ def after(functions: Functions, frame: Frame, aux: Aux, kind: str, text: str) ->
     if kind == "w":
         word = text.upper()
         if word in _AFTER_WORDS:
+            if word == "IS" and isinstance(aux, Ordinal | Constant) and _is_term(frame):
+                raise Refusal("a constant, which SQLite works out and takes for the number of a column")
             return _AFTER_WORDS[word](_going_on(frame, aux))
         if isinstance(frame, Mark):
             return _mark_word(frame, AFTER, aux, word)
@@ -196,6 +206,10 @@ def after(functions: Functions, frame: Frame, aux: Aux, kind: str, text: str) ->
             raise Refusal("BETWEEN without AND")
         return _comma(functions, frame) if text == "," else _close(functions, frame, aux)
     raise Refusal(f"{text or 'the end'} inside an expression that is still open")
+
+
+def _is_term(frame: Frame) -> bool:
+    return isinstance(frame, Block) and frame.phase in (GROUP, ORDER)
 
 
 def _going_on(frame: Frame, aux: Aux) -> Frame:

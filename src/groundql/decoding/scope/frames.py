@@ -12,7 +12,9 @@ MAX_DEPTH = 10  # open parentheses; gold has 7 at most, and SQLite's own limit l
 
 Frame: TypeAlias = "Block | Mark"
 Pair = tuple[str, str]  # (folded alias, folded column)
-Aux: TypeAlias = "Ordinal | Plain | OutputOnly | Mark | str | None"  # what is known of what stands before
+Aux: TypeAlias = (
+    "Ordinal | Constant | Plain | OutputOnly | Mark | str | None"  # what is known of what stands before
+)
 
 # What a block is for.
 TOP, CTE, SCALAR, LISTED, EXISTS = "top", "cte", "scalar", "in", "exists"
@@ -29,6 +31,10 @@ class Ordinal(NamedTuple):
     """An item that is an integer so far."""
 
     n: int
+
+
+class Constant(NamedTuple):
+    """An item that is a literal so far, and no integer."""
 
 
 class Plain(NamedTuple):
@@ -93,6 +99,7 @@ class Block(NamedTuple):
     # FROM
     sources: tuple[tuple[str, Table], ...] = ()  # (folded alias or name, table)
     pend: Table | None = None  # a source whose alias is not settled
+    barred: frozenset[Pair] = frozenset()  # named by the ON of a LEFT JOIN and found further out
     join: str = ""  # how the last source was joined: "", inner, left
     # set operations
     compound: bool = False
@@ -179,3 +186,33 @@ def frame_in(frame: Frame, n: int) -> Frame:
         block = block_of(block.up)
     assert block.up is not None
     return block.up
+
+
+def seen_by_aggregates(frame: Frame, n: int, pair: Pair) -> Frame:
+    """The stack after the innermost block has named a column of the n-th block out, told to the aggregates between.
+
+    An aggregate around a subquery belongs to the block whose columns the subquery names.
+    """
+    return _told(frame, 0, n, pair) if _has_tracked_above(frame) else frame
+
+
+def _has_tracked_above(frame: Frame) -> bool:
+    up = block_of(frame).up
+    while up is not None:
+        if isinstance(up, Mark) and up.tracked:
+            return True
+        up = up.up
+    return False
+
+
+def _told(frame: Frame, level: int, n: int, pair: Pair) -> Frame:
+    if isinstance(frame, Block):
+        if level == n or frame.up is None:
+            return frame
+        return frame._replace(up=_told(frame.up, level + 1, n, pair))
+    up = _told(frame.up, level, n, pair)
+    if level == 0 or not frame.tracked:
+        return frame._replace(up=up)
+    if level == n:
+        return frame._replace(up=up, own_ref=True)
+    return frame._replace(up=up, refs=frame.refs | {pair})

@@ -16,6 +16,7 @@ from groundql.decoding.scope.frames import (
     frame_in,
     outer_blocks,
     rebuilt,
+    seen_by_aggregates,
     with_aggregate_outside,
 )
 from groundql.decoding.scope.names import MAX_SOURCES, SOURCE_ALIASES, Refusal, Table, fold
@@ -60,13 +61,13 @@ def may_be_outside(block: Block, alias: str, need: frozenset[str]) -> bool:
     return False
 
 
-def is_declared_outside(block: Block, alias: str, column: str) -> bool:
-    """Whether an enclosing block has declared a source of this alias with this column."""
-    for outer in outer_blocks(block):
+def declared_outside(block: Block, alias: str, column: str) -> int:
+    """How many blocks out a source of this alias with this column has been declared; 0: nowhere."""
+    for n, outer in enumerate(outer_blocks(block), start=1):
         table = outer.source(alias)
         if table is not None and column in table.has:
-            return True
-    return False
+            return n
+    return 0
 
 
 def demand(block: Block, alias: str, need: frozenset[str], *, strict: bool = False) -> Block:
@@ -91,18 +92,27 @@ def take_outside(frame: Frame, alias: str, column: str) -> Frame:
     """The stack after `alias.column`, which the innermost block lacks, has been bound further out; Refusal else."""
     block = block_of(frame)
     outers = outer_blocks(block)
-    for outer in outers:
+    for n, outer in enumerate(outers, start=1):
         table = outer.source(alias)
         if table is not None and column in table.has:
-            return frame
+            return seen_by_aggregates(_barred(frame, n, (alias, column)), n, (alias, column))
     for n, outer in enumerate(outers, start=1):
         if outer.is_open() and outer.source(alias) is None:
             try:
                 changed = demand(outer, alias, frozenset([column]))
             except Refusal:
                 continue
-            return rebuilt(frame, n, lambda _, changed=changed: changed)  # type: ignore[misc]
+            frame = rebuilt(frame, n, lambda _, changed=changed: changed)  # type: ignore[misc]
+            return seen_by_aggregates(frame, n, (alias, column))
     raise Refusal(_no_column(block, alias, column))
+
+
+def _barred(frame: Frame, n: int, pair: Pair) -> Frame:
+    """The stack with `pair` bound n blocks out, so that no block between may declare it right of a LEFT JOIN."""
+    for k, between in enumerate((block_of(frame), *outer_blocks(block_of(frame))[: n - 1])):
+        if between.phase == FROM and between.join == "left" and pair not in between.barred:
+            frame = rebuilt(frame, k, lambda b: b._replace(barred=b.barred | {pair}))
+    return frame
 
 
 def declare(block: Block, alias: str, table: Table) -> Block:
@@ -114,6 +124,9 @@ def declare(block: Block, alias: str, table: Table) -> Block:
     for name in block.bare | block.loose:
         if name in table.has and any(name in other.has for _, other in block.sources):
             raise Refusal(f"ambiguous column name: {name}")
+    for barred, column in block.barred:
+        if barred == alias and column in table.has:
+            raise Refusal(f"ON of a LEFT JOIN names {alias}.{column}, which stands to its right")
     lacking = block.strict.get(alias, NO_NAMES) - table.has
     if lacking:
         raise Refusal(f"no such column: {alias}.{min(lacking)}")
@@ -209,7 +222,7 @@ def spelt_out(block: Block) -> tuple[Out, ...]:
             raise Refusal("no tables specified for *")
         for alias, table in block.sources:
             if out.star in ("", alias):
-                found += [Out(column, ref=Plain(alias, fold(column))) for column in table.columns]
+                found += [Out(column, True, ref=Plain(alias, fold(column))) for column in table.columns]
                 found += [Out(None)] * (table.width - len(table.columns))
     return tuple(found)
 
@@ -256,7 +269,7 @@ def give_aggregate_outside(frame: Frame, refs: frozenset[Pair]) -> Frame:
 
 def is_outside(block: Block, alias: str, column: str) -> bool:
     """Whether an enclosing block has this column, or may yet bring it."""
-    return is_declared_outside(block, alias, column) or may_be_outside(block, alias, frozenset([column]))
+    return declared_outside(block, alias, column) > 0 or may_be_outside(block, alias, frozenset([column]))
 
 
 def _settle_aggregate(frame: Frame, n_out: int, refs: frozenset[Pair]) -> Frame:

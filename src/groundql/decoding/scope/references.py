@@ -14,12 +14,13 @@ from groundql.decoding.scope.frames import (
     block_of,
     outer_blocks,
     rebuilt,
+    seen_by_aggregates,
 )
 from groundql.decoding.scope.names import Refusal, fold
 from groundql.decoding.scope.obligations import (
     check_cover,
     demand,
-    is_declared_outside,
+    declared_outside,
     take_outside,
 )
 
@@ -47,7 +48,10 @@ def use_pair(frame: Frame, alias: str, key: str) -> Frame:
     """The stack after `alias.key` (both folded), or Refusal."""
     block = block_of(frame)
     if block.phase == SELECT:
-        if not is_declared_outside(block, alias, key):
+        n = declared_outside(block, alias, key)
+        if n:
+            frame = seen_by_aggregates(frame, n, (alias, key))
+        else:
             changed = demand(block, alias, frozenset([key]))
             if changed is not block:
                 frame = rebuilt(frame, 0, lambda _: changed)
@@ -55,7 +59,7 @@ def use_pair(frame: Frame, alias: str, key: str) -> Frame:
     table = block.source(alias)
     if table is not None and key in table.has:
         return _as_own(frame)
-    if table is None and block.is_open() and not is_declared_outside(block, alias, key):
+    if table is None and block.is_open() and not declared_outside(block, alias, key):
         changed = demand(block, alias, frozenset([key]))
         return rebuilt(frame, 0, lambda _: changed)
     return _as_ref(take_outside(frame, alias, key), alias, key)
