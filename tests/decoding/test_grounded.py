@@ -28,7 +28,7 @@ PACES = {
 def constraint_of(place, ends):
     """Easy, narrow, narrower, and one that no text satisfies."""
     one_in, traps, gate = [(3, 5, 3), (40, 3, 5), (200, 5, 2), (40, 5, 10**9)][place % 4]
-    return ToyConstraint(N_TOKENS, ends, one_in=one_in, traps=traps, gate=gate)
+    return ToyConstraint(N_TOKENS, ends, one_in=one_in, traps=traps, gate=gate, names=place % 8 > 3)
 
 
 def alone(model, prompt, place):

@@ -9,9 +9,10 @@ class ToyConstraint:
     """Accepts a token by a hash of the last two tokens and itself; about one in `one_in` passes, nothing after a trap, and
     an end alone after six. The gate lets one text in `gate` through."""
 
-    def __init__(self, n_tokens, ends, *, one_in=4, traps=7, gate=3):
+    def __init__(self, n_tokens, ends, *, one_in=4, traps=7, gate=3, names=False):
         self.n_tokens, self.ends = n_tokens, ends
         self.one_in, self.traps, self.gate = one_in, traps, gate
+        self.names = names  # whether the gate's message names the second token, which is then gone back to
         self.tokens = []
         self.refusals = Counter()
         self.refused_by = self.gate_error = None
@@ -29,7 +30,7 @@ class ToyConstraint:
             if len(self.tokens) < 3:
                 return "grammar"
             if sum(self.tokens) % self.gate:
-                self.gate_error = "no such thing"
+                self.gate_error = f"no such column: t{self.tokens[1]}" if self.names else "no such thing"
                 return "gate"
             return None
         if len(self.tokens) == 6:
@@ -49,7 +50,7 @@ class ToyConstraint:
 
     @property
     def query(self):
-        return " ".join(map(str, self.tokens))
+        return " ".join(f"t{token}" for token in self.tokens)
 
     def token_at(self, offset):
         return self.query[:offset].count(" ")

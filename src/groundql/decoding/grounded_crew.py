@@ -27,6 +27,8 @@ def grounded_crew(
     if not n_processes:
         yield LocalCrew(make)
         return
+    for schema in {schema.fingerprint(): schema for schema in schemas}.values():
+        vocabulary.constraints(schema)  # compiled once, here: the processes inherit it
     with process_crew(make, min(n_processes, len(schemas) * samples)) as crew:
         yield crew
 
