@@ -43,18 +43,16 @@ def asked(tmp_path):
 
 
 class Scripts(ScriptedModel):
-    """Writes the first text at its first prompt, the second at the next, and so on."""
+    """Writes the first text, then the second, and so on; the last again and again."""
 
     def __init__(self, *texts):
         super().__init__(texts[0], TOKENIZER, TURNS.end)
         self.scripts = [ScriptedModel(text, TOKENIZER, TURNS.end).ids for text in texts]
-        self.n_read = 0
         self.config.vocab_size = len(TOKENIZER)
 
     def __call__(self, input_ids, position_ids, **rest):
-        if input_ids.shape[1] > 1 and position_ids[0, 0] > 0:  # a question, not a schema
-            self.ids = self.scripts[min(self.n_read, len(self.scripts) - 1)]
-            self.n_read += 1
+        if input_ids.shape[1] == 1 and self.first in (None, position_ids[0, 0]):  # a text begins
+            self.ids = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         return super().__call__(input_ids, position_ids, **rest)
 
 

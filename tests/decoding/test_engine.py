@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groundql.config import GenerationSettings
-from groundql.decoding import slots
+from groundql.decoding import reader
 from groundql.decoding.batch import Pace
 from groundql.decoding.engine import decode as decode_all
 from groundql.decoding.schedule import Capacity
@@ -127,7 +127,9 @@ def test_the_batch_size_and_the_order_change_nothing(architecture):
 PACES = {
     "settle first": Pace(),
     "look ahead": Pace(lookahead=1),
-    "as on a GPU": Pace(lookahead=1, refill_share=0.3, compact_share=0.3, tokens_at_once=40),
+    "as on a GPU": Pace(
+        lookahead=1, refill_share=0.3, compact_share=0.3, tokens_at_once=100, reads_ahead=True
+    ),
 }
 CAPACITIES = {
     "two slots": Capacity(2, 10_000, rows_a_group=2),
@@ -193,13 +195,13 @@ def test_the_probability_of_a_text_is_that_of_its_tokens_one_by_one():
 def test_equal_prefixes_and_suffixes_are_read_once(monkeypatch):
     """Samples of a question share its suffix, questions of a database its schema."""
     n_read = []
-    whole = slots.forward_pass
+    whole = reader.forward_pass
 
     def counted(model, ids, positions, decoding):
-        n_read.append(ids.shape[0] if ids.shape[1] > 1 else 0)
+        n_read.append(ids.shape[0])
         return whole(model, ids, positions, decoding)
 
-    monkeypatch.setattr(slots, "forward_pass", counted)
+    monkeypatch.setattr(reader, "forward_pass", counted)
     settings = GenerationSettings(max_new_tokens=2, samples=4, temperature=1.0, batch_size=100)
     decode_all(lively_model("llama"), TOKENIZER, some_prompts(6, n_prefixes=2), TURNS, settings=settings)
     assert sum(n_read) == 2 + 6

@@ -21,7 +21,9 @@ SETTINGS = GenerationSettings(max_new_tokens=BUDGET)
 PACES = {
     "settle first": Pace(),
     "look ahead": Pace(lookahead=1),
-    "as on a GPU": Pace(lookahead=1, refill_share=0.3, compact_share=0.3, tokens_at_once=30),
+    "as on a GPU": Pace(
+        lookahead=1, refill_share=0.3, compact_share=0.3, tokens_at_once=100, reads_ahead=True
+    ),
 }
 
 

@@ -5,8 +5,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from groundql.decoding.attention import decoding_attention
-from groundql.decoding.schedule import Shape
-from groundql.decoding.slots import Choosing, Slots, read_prefixes
+from groundql.decoding.reader import Reader
+from groundql.decoding.schedule import Row, Shape
+from groundql.decoding.slots import Choosing, Slots
 from tests.decoding.test_engine import lively_model
 from tests.tiny import ARCHITECTURES
 
@@ -36,11 +37,15 @@ class Recorder(TorchDispatchMode):
 
 def filled(model, choosing=Choosing()):  # noqa: B008 (frozen)
     prefixes = [(5, 6, 7, 8), (9, 10)]
-    states = read_prefixes(model, prefixes)
-    slots = Slots(model, Shape(n_groups=2, n_rows=2, n_prefix=8, n_own=12), choosing, states[0])
-    for group, one in enumerate(states):
-        slots.set_prefix(group, one)
-    slots.place([0, 1, 2], [(11, 12, 13), (14,), (15, 16)], [1, 2, 3], tokens_at_once=100)
+    suffixes = [(prefixes[0], (11, 12, 13)), (prefixes[0], (14,)), (prefixes[1], (15, 16))]
+    rows = [Row(prefix, suffix, 9, place + 1, place) for place, (prefix, suffix) in enumerate(suffixes)]
+    reader = Reader(model, rows, tokens_at_once=100, reads_ahead=False)
+    reader.read(rows, [])
+    shape = Shape(n_groups=2, n_rows=2, n_prefix=8, n_own=12)
+    slots = Slots(model, shape, choosing, reader.prefix(prefixes[0]))
+    for group, prefix in enumerate(prefixes):
+        slots.set_prefix(group, reader.prefix(prefix))
+    slots.place([0, 1, 2], rows, [reader.take(row) for row in rows])
     return slots
 
 

@@ -15,11 +15,10 @@ import torch
 
 from groundql.decoding.crew import Crew
 from groundql.decoding.cuda_graph import Fetched, Stepper
+from groundql.decoding.reader import Reader
 from groundql.decoding.rows import Feed, Written
-from groundql.decoding.schedule import Capacity, Row, Shape, Waiting, choose_shape, is_much_smaller
-from groundql.decoding.slots import Choosing, Slots, read_prefixes
-
-Prefix = tuple[int, ...]
+from groundql.decoding.schedule import Capacity, Prefix, Row, Shape, Waiting, choose_shape, is_much_smaller
+from groundql.decoding.slots import Choosing, Slots
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Pace:
     lookahead: int = 0  # steps started before the last one is settled: 0 or 1
     use_graph: bool = False
     tokens_at_once: int = 2048  # of prompts, in one forward pass
+    reads_ahead: bool = False  # fill such a pass up with questions that no slot is free for yet
     refill_share: float = 0.0  # free slots wait until they are this share of all
     compact_share: float = 0.75  # fewer rows than this share of the slots move to a smaller batch
 
@@ -36,7 +36,7 @@ class Pace:
     def on(cls, device: torch.device) -> "Pace":
         """What suits a device: a GPU loses most by waiting and by small passes, a CPU by computing free slots."""
         if device.type == "cuda":
-            return cls(1, True, tokens_at_once=8192, refill_share=0.2, compact_share=0.25)
+            return cls(1, True, tokens_at_once=8192, reads_ahead=True, refill_share=0.1, compact_share=0.25)
         return cls()
 
 
@@ -83,7 +83,7 @@ class Batch:
         self._on_written = on_written
         self._waiting = Waiting(rows)
         self._n_own = self._waiting.n_own()
-        self._states: dict[Prefix, torch.Tensor] = {}  # of prefixes whose rows wait
+        self._reader = Reader(model, rows, tokens_at_once=pace.tokens_at_once, reads_ahead=pace.reads_ahead)
         self._slots: Slots | None = None
         self._number = 0  # of the next step
         self._started: deque[_Started] = deque()
@@ -176,24 +176,19 @@ class Batch:
             if self._groups[group] != prefix:
                 new_groups[group] = self._groups[group] = prefix
             rows.append((slot, self._waiting.take(prefix)))
-        self._read(list(dict.fromkeys(new_groups.values())))
+        self._reader.read([row for _, row in rows], self._waiting.rows())
         if self._slots is None:
-            layers = next(iter(self._states.values()))
+            layers = self._reader.prefix(rows[0][1].prefix)
             self._use(Slots(self._model, self._shape, self._choosing, layers))
         assert self._slots is not None
         for group, prefix in new_groups.items():
-            self._slots.set_prefix(group, self._states[prefix])
+            self._slots.set_prefix(group, self._reader.prefix(prefix))
         self._crew.start([row.place for _, row in rows])
-        self._slots.place(
-            [slot for slot, _ in rows],
-            [row.suffix for _, row in rows],
-            [row.seed for _, row in rows],
-            tokens_at_once=self._pace.tokens_at_once,
-        )
+        suffixes = [self._reader.take(row) for _, row in rows]
+        self._slots.place([slot for slot, _ in rows], [row for _, row in rows], suffixes)
         for slot, row in rows:
             self._live[slot] = _Live(row, self._number)
-        waiting = self._waiting.counts()
-        self._states = {prefix: states for prefix, states in self._states.items() if prefix in waiting}
+        self._reader.forget(self._waiting.counts())
 
     def _plan(self) -> list[tuple[int, Prefix]]:
         """Free slots and the prefixes whose next rows go there: first in groups of the prefix, then in empty groups."""
@@ -217,14 +212,6 @@ class Batch:
             placed += [(slot, prefix) for slot in taken]
             left[prefix] -= len(taken)
         return placed
-
-    def _read(self, prefixes: list[Prefix]) -> None:
-        """Compute the prefixes that are not, several in one pass."""
-        unread = [prefix for prefix in prefixes if prefix not in self._states]
-        while unread:
-            n = max(1, self._pace.tokens_at_once // max(1, len(unread[0])))  # the first is the longest
-            self._states |= zip(unread[:n], read_prefixes(self._model, unread[:n]), strict=True)
-            unread = unread[n:]
 
     def _use(self, slots: Slots) -> None:
         self._slots = slots

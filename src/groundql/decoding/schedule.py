@@ -5,15 +5,17 @@ one of its slots is free; a group without rows takes the next prefix.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+Prefix = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Row:
     """One text to be written: a prompt as token ids, and where the caller wants it."""
 
-    prefix: tuple[int, ...]
+    prefix: Prefix
     suffix: tuple[int, ...]
     limit: int  # new tokens, the end token among them
     seed: int
@@ -55,27 +57,32 @@ class Waiting:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         first = {row.prefix: row.place for row in reversed(rows)}
-        self._queues: dict[tuple[int, ...], deque[Row]] = {}
+        self._queues: dict[Prefix, deque[Row]] = {}
         for row in sorted(rows, key=lambda r: (-len(r.prefix), first[r.prefix], len(r.suffix), r.place)):
             self._queues.setdefault(row.prefix, deque()).append(row)
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    def counts(self) -> dict[tuple[int, ...], int]:
+    def counts(self) -> dict[Prefix, int]:
         """Rows that wait, by prefix, the longest prefix first; prefixes without any left out."""
         return {prefix: len(queue) for prefix, queue in self._queues.items() if queue}
 
-    def take(self, prefix: tuple[int, ...]) -> Row:
+    def take(self, prefix: Prefix) -> Row:
         """The next row of `prefix`, which has one."""
         return self._queues[prefix].popleft()
+
+    def rows(self) -> Iterator[Row]:
+        """All rows that wait, in the order in which they are likely to be taken."""
+        for queue in self._queues.values():
+            yield from queue
 
     def n_own(self) -> int:
         """Places that the longest row needs: its suffix and all that it may write."""
         return max((len(r.suffix) + r.limit for queue in self._queues.values() for r in queue), default=0)
 
 
-def choose_shape(counts: dict[tuple[int, ...], int], n_own: int, capacity: Capacity) -> Shape:
+def choose_shape(counts: dict[Prefix, int], n_own: int, capacity: Capacity) -> Shape:
     """A shape for rows of these prefixes (with how many rows each), within `capacity`; at least one row.
 
     >>> choose_shape({(1, 2, 3): 5, (1,): 2}, 10, Capacity(n_slots=8, kv_tokens=1000))

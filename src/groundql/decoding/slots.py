@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from groundql.decoding.attention import Reading, Stepping, forward_pass
+from groundql.decoding.attention import Stepping, forward_pass
 from groundql.decoding.sampling import gumbel_noise
-from groundql.decoding.schedule import Shape
+from groundql.decoding.schedule import Row, Shape
 
 
 @dataclass(frozen=True)
@@ -54,30 +54,15 @@ class Slots:
         self._prefix[:, :, group, :, :n] = states
         self._prefix_lengths[group] = n
 
-    def place(
-        self,
-        slots: Sequence[int],
-        suffixes: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        *,
-        tokens_at_once: int,
-    ) -> None:
-        """Read `suffixes` into `slots`, but for each one's last token, which the next step reads.
-
-        Equal suffixes of a group are read once. `tokens_at_once` bounds one forward pass, padding counted.
-        """
-        kinds: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        for slot, suffix in zip(slots, suffixes, strict=True):
-            kinds.setdefault((slot // self.shape.n_rows, tuple(suffix[:-1])), []).append(slot)
-        unread = sorted((kind for kind in kinds if kind[1]), key=lambda kind: len(kind[1]))
-        while unread:
-            chunk, unread = _chunk(unread, tokens_at_once)
-            self._read(chunk, [kinds[kind] for kind in chunk])
+    def place(self, slots: Sequence[int], rows: Sequence[Row], suffixes: Sequence[torch.Tensor]) -> None:
+        """Give `slots` new rows. `suffixes`: (layers, 2, kv_heads, W, d) of each, its last token left to the next step."""
+        for slot, states in zip(slots, suffixes, strict=True):
+            self._own[:, :, slot, :, : states.shape[3]] = states
         columns = [
             slots,
-            [suffix[-1] for suffix in suffixes],
-            [len(suffix) - 1 for suffix in suffixes],
-            seeds,
+            [row.suffix[-1] for row in rows],
+            [len(row.suffix) - 1 for row in rows],
+            [row.seed for row in rows],
         ]
         index, tokens, at, seed = self._upload(columns)
         self._tokens.index_copy_(0, index, tokens)
@@ -131,48 +116,9 @@ class Slots:
             getattr(other, name).index_copy_(0, new, getattr(self, name)[old])
         return other
 
-    def _read(self, chunk: list[tuple[int, tuple[int, ...]]], slots: list[list[int]]) -> None:
-        """Read each (group, suffix) of `chunk` and write its states to all of its slots."""
-        width = len(chunk[-1][1])
-        padded = [list(ids) + [0] * (width - len(ids)) for _, ids in chunk]
-        group = self._upload([[group for group, _ in chunk]])[0]
-        ids = torch.tensor(padded, device=group.device)
-        lengths = self._prefix_lengths[group]
-        positions = lengths[:, None] + torch.arange(width, device=group.device)
-        reading = Reading(width, self._prefix, group, lengths)
-        forward_pass(self._model, ids, positions, reading)
-        kind, slot = self._upload(
-            [[i for i, some in enumerate(slots) for _ in some], [one for some in slots for one in some]]
-        )
-        for layer, states in enumerate(reading.states):
-            self._own[layer][:, slot, :, :width] = states[:, kind]
-
     def _upload(self, columns: Sequence[Sequence[int]]) -> torch.Tensor:
         """(columns, n) int64 on the device, without waiting for it."""
         table = torch.tensor(columns, dtype=torch.long)
         if self._tokens.is_cuda:
             return table.pin_memory().to(self._tokens.device, non_blocking=True)
         return table
-
-
-def read_prefixes(model: Any, prefixes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    """Keys and values of each prefix, (layers, 2, kv_heads, P, d), read together in one pass."""
-    width = max(1, *(len(prefix) for prefix in prefixes))
-    ids = torch.tensor([[*prefix, *[0] * (width - len(prefix))] for prefix in prefixes], device=model.device)
-    positions = torch.arange(width, device=model.device).expand(len(prefixes), -1)
-    reading = Reading(width)
-    forward_pass(model, ids, positions, reading)
-    if not reading.states:  # a model without attention
-        return [torch.zeros(0, 2, 1, len(prefix), 1, device=model.device) for prefix in prefixes]
-    states = torch.stack(reading.states)
-    return [states[:, :, row, :, : len(prefix)].clone() for row, prefix in enumerate(prefixes)]
-
-
-def _chunk(
-    unread: list[tuple[int, tuple[int, ...]]], tokens_at_once: int
-) -> tuple[list[tuple[int, tuple[int, ...]]], list[tuple[int, tuple[int, ...]]]]:
-    """The first of `unread` (shortest first) that fit one pass, at least one, and the rest."""
-    n = 1
-    while n < len(unread) and (n + 1) * len(unread[n][1]) <= tokens_at_once:
-        n += 1
-    return unread[:n], unread[n:]
