@@ -7,7 +7,7 @@ from groundql.databases.binding import prepare
 from groundql.databases.executor import Executor
 from groundql.databases.schema import read_schema
 from groundql.errors import DatabaseMissing
-from groundql.generating import Writer
+from groundql.generating import Writer, find_values
 from groundql.prompts.budget import fit_prompt
 from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema, Strain
 from groundql.selecting import Asked, complete
@@ -42,11 +42,21 @@ def answer_question(
     """
     schema = read_one(database_path, writer.prompt.n_examples)
     question = Question(question_id="0", db_id=schema.db_id, text=text, evidence=evidence)
-    prompt = fit_prompt(
-        question, schema, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
-    )
     files = DatabaseFiles(db_id=schema.db_id, sqlite_path=database_path)
-    asked = Asked(prompts=[prompt], schemas={schema.db_id: schema}, databases={schema.db_id: files})
+    prompt = fit_prompt(
+        question,
+        schema,
+        settings=writer.prompt,
+        turns=writer.turns,
+        count_tokens=writer.count_tokens,
+        values=find_values(question, schema, files, writer.prompt),
+    )
+    asked = Asked(
+        prompts=[prompt],
+        schemas={schema.db_id: schema},
+        databases={schema.db_id: files},
+        dialect=writer.prompt.dialect,
+    )
     (completion,) = complete(writer.loaded.model, writer.loaded, writer.turns, asked, settings=settings)
     if completion.status == "abstained":
         reason = f"no query was found that binds to this schema ({completion.reason})"

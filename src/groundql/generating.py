@@ -1,6 +1,6 @@
 """From a data set and a model to completions: prompts, decoding, extraction. JSONL in the end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from groundql.config import GenerationSettings, ModelSettings, PromptSettings
 from groundql.databases.schema import read_schema
+from groundql.databases.values import Matches, nearest_values, value_source
 from groundql.errors import AskedWrongly, PromptTooLong
 from groundql.models.chat import encode_part, turns_of
 from groundql.models.source import find_base, is_run
 from groundql.prompts.budget import fit_prompt
 from groundql.prompts.render import prompt_fingerprint
-from groundql.records import Completion, DataSet, Prompt, Question, Schema, Turns
+from groundql.records import Completion, DatabaseFiles, DataSet, Prompt, Question, Schema, Turns
 from groundql.selecting import Asked, complete
 
 if TYPE_CHECKING:
@@ -99,16 +100,33 @@ def make_prompts(
     settings: PromptSettings,
     turns: Turns,
     count_tokens: Callable[[str], int],
+    databases: Mapping[str, DatabaseFiles] | None = None,
 ) -> tuple[list[Prompt], dict[str, str]]:
-    """A prompt for each question that fits, and by question id the reason for each that does not."""
+    """A prompt for each question that fits, and by question id the reason for each that does not.
+
+    `databases` is where values are looked up if the settings ask for them; without it the prompts have none.
+    """
     fit = partial(fit_prompt, settings=settings, turns=turns, count_tokens=count_tokens)
     prompts, too_long = [], {}
     for question in questions:
+        schema = schemas[question.db_id]
+        files = databases.get(question.db_id) if databases else None
         try:
-            prompts.append(fit(question, schemas[question.db_id]))
+            prompts.append(fit(question, schema, values=find_values(question, schema, files, settings)))
         except PromptTooLong as error:
             too_long[question.question_id] = str(error)
     return prompts, too_long
+
+
+def find_values(
+    question: Question, schema: Schema, files: DatabaseFiles | None, settings: PromptSettings
+) -> Matches:
+    """Values of real rows that the question or its evidence mentions, as many as the settings allow."""
+    source = value_source(files) if files and settings.values and settings.schema_ else None
+    if source is None:
+        return {}
+    text = f"{question.text} {question.evidence if settings.evidence else ''}"
+    return nearest_values(text, schema, source, settings.values)
 
 
 def write_completions(
@@ -126,13 +144,23 @@ def write_completions(
     check_settings(data, settings)
     schemas = read_schemas(data, writer.prompt.n_examples)
     prompts, too_long = make_prompts(
-        data.questions, schemas, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
+        data.questions,
+        schemas,
+        settings=writer.prompt,
+        turns=writer.turns,
+        count_tokens=writer.count_tokens,
+        databases=data.databases,
     )
     completions = complete(
         model,
         writer.loaded,
         writer.turns,
-        Asked(prompts=prompts, schemas=schemas, databases=data.databases),
+        Asked(
+            prompts=prompts,
+            schemas=schemas,
+            databases=data.databases,
+            dialect=writer.prompt.dialect,
+        ),
         settings=settings,
         on_progress=on_progress,
     )

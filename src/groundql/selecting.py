@@ -6,14 +6,15 @@ Without samples and repair a question has one text, and nothing is run.
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from groundql.config import GenerationSettings
+from groundql.config import GenerationSettings, OutputDialect
 from groundql.databases.binding import prepare
 from groundql.databases.executor import Job, run_many
 from groundql.databases.files import has_rows, sqlite_file
-from groundql.prompts.extract import extract_sql
+from groundql.errors import AskedWrongly
+from groundql.prompts.dialect import answered_sql
 from groundql.records import Completion, DatabaseFiles, Outcome, Prompt, Schema, Turns
 from groundql.verdicts.rows import cell_key
 
@@ -32,6 +33,7 @@ class Asked:
     prompts: Sequence[Prompt]
     schemas: dict[str, Schema]
     databases: dict[str, DatabaseFiles]
+    dialect: OutputDialect = "canonical"  # what the model was taught to write
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,17 @@ def _write(
     settings: GenerationSettings,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[list[_Text]]:
-    """The texts of each prompt."""
+    """The texts of each prompt.
+
+    Raises:
+        AskedWrongly: grounded decoding of a dialect that the grammar does not know.
+    """
     from groundql.decoding.engine import Decoded, decode, ends_of
 
+    if settings.decoding == "grounded" and asked.dialect == "from_first":
+        raise AskedWrongly(
+            "this model writes FROM first, which grounded decoding does not know; use --decoding free"
+        )
     tokenizer = loaded.tokenizer
     crew: Any = nullcontext()
     if settings.decoding == "grounded" and asked.prompts:
@@ -105,7 +115,7 @@ def _write(
             question_id=prompt.question_id,
             db_id=prompt.db_id,
             text=text,
-            sql=extract_sql(text) if one.status == "free" else one.sql,
+            sql=answered_sql(text, asked.dialect) if one.status == "free" else one.sql,
             n_prompt_tokens=one.n_prompt_tokens,
             n_new_tokens=len(one.ids),
             stopped=one.stopped,
@@ -157,7 +167,7 @@ def _repaired(
         repair_prompt(asked.prompts[i], turns, completions[i].sql or completions[i].text, fault)
         for i, fault in faults.items()
     ]
-    again = Asked(prompts=prompts, schemas=asked.schemas, databases=asked.databases)
+    again = replace(asked, prompts=prompts)
     once = settings.model_copy(update={"samples": 1, "temperature": 0.0})
     seconds = [some[0].completion for some in _write(model, loaded, turns, again, once)]
     still = _faults(again, seconds)

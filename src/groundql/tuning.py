@@ -8,11 +8,13 @@ from typing import Any
 
 from groundql.config import Config
 from groundql.databases.binding import prepare
-from groundql.errors import AskedWrongly
-from groundql.generating import Writer, make_prompts, read_schemas, write_completions
+from groundql.encoding import encode_labels
+from groundql.errors import AskedWrongly, GroundqlError
+from groundql.generating import Writer, read_schemas, write_completions
+from groundql.models.catalog import BaseModelRow
 from groundql.models.chat import turns_of
 from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer
-from groundql.models.memory import Plan, check_fits, plan_of, write_plan
+from groundql.models.memory import Plan, check_fits, plan_of, with_pack, with_settings, write_plan
 from groundql.models.shape import read_shape
 from groundql.models.source import find_base
 from groundql.models.workload import QuestionLengths
@@ -20,11 +22,21 @@ from groundql.pipeline import judge_completions
 from groundql.prompts.render import prompt_fingerprint
 from groundql.questions.load import load_data
 from groundql.questions.sample import stratified_sample
-from groundql.records import DataSet, Prompt, Question
-from groundql.training.examples import Example, encode_examples
+from groundql.records import DataSet, Question, Turns
+from groundql.training import processes
+from groundql.training.examples import Example
 from groundql.training.packs import check_lengths
-from groundql.training.preflight import check_labels, check_splits, without_leaks
+from groundql.training.preflight import (
+    check_disk,
+    check_positions,
+    check_splits,
+    rate_warning,
+    shown_labels,
+    without_leaks,
+)
+from groundql.training.processes import StoppedElsewhere
 from groundql.training.run_folder import RunInfo, check_free, finish_run, start_run, versions, write_run
+from groundql.training.step import cap_memory
 from groundql.training.trainer import OnStep, ScoreDev, add_lora, train_adapter
 
 Say = Callable[[str], None]
@@ -32,13 +44,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
-    """What training starts from."""
+    """What training starts from, checked."""
 
-    writer: Writer
     examples: list[Example]
     dev_examples: list[Example]
     dev: DataSet | None
     info: RunInfo
+    plan: Plan | None
+    pack_tokens: int | None  # what the settings say, or what "auto" came to
 
 
 def tune(
@@ -46,19 +59,42 @@ def tune(
 ) -> RunInfo:
     """Train as `config` says and leave a finished run in `run_dir`.
 
+    Where a launcher started several processes, each calls this: the first reads, checks, writes and scores for all.
+
     Raises:
         AskedWrongly: data, settings or folder that cannot give an honest run (see preflight).
         TrainingStopped: memory, or gradients that stay non-finite.
     """
-    if not resume:
-        check_free(run_dir)  # before minutes of loading
-    prepared = _prepare(config, say)
-    info = prepared.info
-    writer = prepared.writer
-    plan = _plan(config, prepared.examples, say)
+    processes.join()
+    try:
+        info = _tune(config, run_dir, resume, say if processes.is_first() else _say_nothing, on_step)
+    except GroundqlError as error:
+        processes.name_process(error)
+        raise
+    except RuntimeError as error:
+        if processes.is_lost_connection(error):
+            raise StoppedElsewhere(processes.named("stopped because another process ended")) from None
+        raise
+    processes.leave()
+    return info
+
+
+def _say_nothing(_: str) -> None:
+    """For all processes but the first."""
+
+
+def _tune(config: Config, run_dir: Path, resume: bool, say: Say, on_step: OnStep | None) -> RunInfo:
+    settings = config
+    prepared = processes.from_first(lambda: _prepare(settings, run_dir, resume, say))
+    info, plan = prepared.info, prepared.plan
+    if plan and plan.card_mib:
+        cap_memory(plan.card_mib, plan.context_mib)
+    writer = _load_writer(config, info.turns)
     model = add_lora(writer.loaded.model, config.lora, seed=config.training.seed)
-    start_run(run_dir, config, info, resume=resume)
-    if plan:
+    if prepared.pack_tokens:
+        config = with_settings(config, [("training.pack_tokens", prepared.pack_tokens)])
+    processes.from_first(lambda: start_run(run_dir, settings, info, resume=resume))
+    if plan and processes.is_first():
         write_plan(run_dir, plan)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"adapter: {n_trainable:,} trainable weights, rank {config.lora.rank}, {_targets(config)}")
@@ -69,91 +105,139 @@ def tune(
         config=config,
         run_dir=run_dir,
         pad_id=writer.loaded.tokenizer.pad_token_id,
-        score_dev=_scorer(prepared, config),
+        score_dev=_scorer(prepared, writer, config),
         on_step=on_step,
         resume=resume,
+        keeps=plan.keeps if plan else None,
     )
     results = {key: round(float(value), 3) for key, value in asdict(result).items() if value is not None}
     if plan:
         results["predicted_peak_mib"] = round(plan.peak_mib, 1)
     info = info.model_copy(update={"results": results})
+    processes.from_first(lambda: _finish(model, run_dir, info))
+    return info
+
+
+def _finish(model: Any, run_dir: Path, info: RunInfo) -> None:
     saved_dir = run_dir / ".adapter"
     model.save_pretrained(str(saved_dir))
     write_run(run_dir, info)
     finish_run(run_dir, saved_dir)
-    return info
 
 
-def _plan(config: Config, examples: list[Example], say: Say) -> Plan | None:
-    """The memory plan of these very examples; None, and said so, for a model whose shape is not known.
+def _load_writer(config: Config, turns: Turns) -> Writer:
+    source, device = find_base(config.model.name), best_device()
+    tokenizer = load_tokenizer(source)
+    model = load_base(source, config.model, device=device)
+    loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
+    return Writer(loaded=loaded, turns=turns, prompt=config.prompt)
+
+
+def _shape(config: Config, say: Say) -> BaseModelRow | None:
+    """The model's shape; None, and said so, where it is not known."""
+    try:
+        return read_shape(find_base(config.model.name))
+    except AskedWrongly as error:
+        say(f"no memory plan: {error}")
+        return None
+
+
+def _plan(config: Config, row: BaseModelRow, examples: list[Example]) -> Plan:
+    """The memory plan of these very examples.
 
     Raises:
         GroundqlError: `memory_gib` is set and too small; names the change that would fit.
     """
-    try:
-        row = read_shape(find_base(config.model.name))
-    except AskedWrongly as error:
-        say(f"no memory plan: {error}")
-        return None
-    lengths = [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
+    lengths = _lengths(examples)
     plan = plan_of(config, row, lengths)
     check_fits(plan, config, row, lengths)
     return plan
 
 
-def _prepare(config: Config, say: Say) -> _Prepared:
+def _lengths(examples: list[Example]) -> list[QuestionLengths]:
+    return [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
+
+
+def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared:
+    """Data read, prompts encoded, and everything checked that can be before weights are loaded; all of it said."""
+    settings_fingerprint = config.fingerprint()
+    if not resume:
+        check_free(run_dir)
     train, dev = load_data(config.data.train), load_data(config.data.dev) if config.data.dev else None
     test = load_data(config.data.test) if config.data.test else None
     parts = {"train": train, "dev": dev, "test": test}
-    check_splits({name: part for name, part in parts.items() if part is not None})
-    questions = _training_questions(config, train, [p for p in (dev, test) if p is not None], say)
+    given = {name: part for name, part in parts.items() if part is not None}
+    check_splits(given)
+    row = _shape(config, say)
+    if warning := rate_warning(config, row):
+        say(warning)
+    if row:
+        say(check_disk(config, row, run_dir))
+    questions, counts = _training_questions(config, train, [p for p in (dev, test) if p is not None], say)
     if dev is not None:
         dev = dev.model_copy(update={"questions": spread(dev.questions, config.data.dev_limit)})
 
-    source = find_base(config.model.name)
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(find_base(config.model.name))
     turns = turns_of(tokenizer)
-    device = best_device()
-    model = load_base(source, config.model, device=device)
-    loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
-    writer = Writer(loaded=loaded, turns=turns, prompt=config.prompt)
-
+    fingerprint = prompt_fingerprint(config.prompt, turns)
     used = train.model_copy(update={"questions": tuple(questions)})
-    examples, prompts, too_long = _encode(used, writer)
-    shrunk = Counter(part for prompt in prompts for part in prompt.shrunk)
-    dev_examples = _encode(dev, writer)[0] if dev else []
+    encoded = encode_labels(used, config.prompt, tokenizer, turns)
+    examples, too_long = encoded.examples, encoded.n_too_long
+    shrunk = Counter(part for prompt in encoded.prompts for part in prompt.shrunk)
+    dev_examples = encode_labels(dev, config.prompt, tokenizer, turns).examples if dev else []
+    if encoded.n_not_in_dialect:
+        reasons = "; ".join(f"{n} {reason}" for reason, n in encoded.reasons.most_common(3))
+        say(
+            f"left out: {encoded.n_not_in_dialect} whose gold is not in the {config.prompt.dialect} dialect: {reasons}"
+        )
     if not examples:
+        if not too_long:
+            raise AskedWrongly(f"{config.data.train}: no gold is in the {config.prompt.dialect} dialect")
         raise AskedWrongly(
             f"no question of {config.data.train} fits prompt.max_tokens (now {config.prompt.max_tokens}); raise it"
         )
+    config = with_pack(config, row, _lengths([*examples, *dev_examples]))
     if config.training.packing == "shared":
-        check_lengths([*examples, *dev_examples], config.training.pack_tokens)
+        check_lengths([*examples, *dev_examples], config.training.budget_tokens)
+    check_positions([*examples, *dev_examples], row)
     say(
         f"training on {len(examples)} questions of {len({e.db_id for e in examples})} databases"
         + (f"; {too_long} left out: longer than prompt.max_tokens" if too_long else "")
-        + (f"; shrunk to fit: {dict(shrunk)}" if shrunk else "")
+        + (f"; shrunk to fit: {dict(shrunk)}" if shrunk else "; none shrunk or cut")
     )
+    for line in shown_labels(examples, tokenizer):
+        say(line)
+    say(f"prompt {fingerprint}, answers end with {turns.end!r}: all labels decode to gold SQL and that")
+    plan = _plan(config, row, examples) if row else None
     info = RunInfo(
         base_model=config.model.name,
         quantization=config.model.quantization,
         double_quantization=config.model.double_quantization,
         turns=turns,
         prompt=config.prompt,
-        prompt_fingerprint=prompt_fingerprint(config.prompt, turns),
-        config_fingerprint=config.fingerprint(),
-        data_fingerprints={name: part.fingerprint() for name, part in parts.items() if part is not None},
+        prompt_fingerprint=fingerprint,
+        config_fingerprint=settings_fingerprint,
+        data_fingerprints={name: part.fingerprint() for name, part in given.items()},
         counts={
             "train_questions": len(examples),
             "train_questions_too_long": too_long,
+            "train_questions_not_in_dialect": encoded.n_not_in_dialect,
+            **counts,
             **{f"shrunk_{k}": v for k, v in shrunk.items()},
+            **({"processes": processes.n_processes()} if processes.n_processes() > 1 else {}),
         },
         versions=versions(),
     )
-    return _Prepared(writer=writer, examples=examples, dev_examples=dev_examples, dev=dev, info=info)
+    pack_tokens = config.training.budget_tokens if config.training.packing == "shared" else None
+    return _Prepared(
+        examples=examples, dev_examples=dev_examples, dev=dev, info=info, plan=plan, pack_tokens=pack_tokens
+    )
 
 
-def _training_questions(config: Config, train: DataSet, evaluated: list[DataSet], say: Say) -> list[Question]:
-    """The sampled questions whose gold binds and that no evaluation set asks too."""
+def _training_questions(
+    config: Config, train: DataSet, evaluated: list[DataSet], say: Say
+) -> tuple[list[Question], dict[str, int]]:
+    """The sampled questions whose gold binds and that no evaluation set holds too, and how many were left out why."""
     questions = list(train.questions)
     if config.data.fraction < 1:
         questions = list(
@@ -161,35 +245,29 @@ def _training_questions(config: Config, train: DataSet, evaluated: list[DataSet]
                 questions, config.data.fraction, by=config.data.stratify_by, seed=config.training.seed
             )
         )
-    questions, n_leaks = without_leaks(questions, [q for part in evaluated for q in part.questions])
+    questions, leaks = without_leaks(questions, [q for part in evaluated for q in part.questions])
     schemas = read_schemas(train.model_copy(update={"questions": tuple(questions)}), 0)
     kept = [q for q in questions if q.gold_sql and prepare(schemas[q.db_id], q.gold_sql) is None]
-    if n_leaks or len(kept) < len(questions):
+    left_out = {
+        "left_out_asked_in_dev_or_test": leaks["asked"],
+        "left_out_gold_in_dev_or_test": leaks["written"],
+        "left_out_gold_does_not_bind": len(questions) - len(kept),
+    }
+    if any(left_out.values()):
         say(
-            f"left out: {n_leaks} asked in dev or test too, {len(questions) - len(kept)} whose gold does not bind"
+            f"left out: {leaks['asked']} asked in dev or test too, {leaks['written']} whose gold SQL stands there too, "
+            f"{len(questions) - len(kept)} whose gold does not bind"
         )
+    elif evaluated:
+        say("no database, question or gold SQL of train stands in dev or test; all golds bind")
     if not kept:
         raise AskedWrongly(f"{config.data.train}: no question is left to train on")
-    return kept
+    return kept, {name: n for name, n in left_out.items() if n}
 
 
-def _encode(data: DataSet, writer: Writer) -> tuple[list[Example], list[Prompt], int]:
-    """Examples whose labels are checked, their prompts, and how many questions were too long."""
-    schemas = read_schemas(data, writer.prompt.n_examples)
-    prompts, too_long = make_prompts(
-        data.questions, schemas, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
-    )
-    golds_by_id = {question.question_id: question.gold_sql or "" for question in data.questions}
-    golds = [golds_by_id[prompt.question_id] for prompt in prompts]
-    tokenizer = writer.loaded.tokenizer
-    examples = encode_examples(prompts, golds, tokenizer, writer.turns)
-    check_labels(examples, golds, tokenizer, writer.turns)
-    return examples, prompts, len(too_long)
-
-
-def _scorer(prepared: _Prepared, config: Config) -> ScoreDev | None:
+def _scorer(prepared: _Prepared, writer: Writer, config: Config) -> ScoreDev | None:
     """A function from the model in training to its executed scores on dev; None where nothing needs them."""
-    dev, writer = prepared.dev, prepared.writer
+    dev = prepared.dev
     if dev is None or config.training.select_by not in ("ex_strict", "grounded"):
         return None
 

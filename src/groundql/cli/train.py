@@ -47,8 +47,14 @@ def train(
 
 def train_run(settings: Config, run_dir: Path, *, resume: bool = False) -> None:
     """Train with progress on stderr and the closing numbers on stdout."""
+    from groundql.training.processes import is_first, n_processes
     from groundql.tuning import tune
 
+    if not is_first():  # the first of several processes speaks for all
+        tune(settings, run_dir, resume=resume, say=say)
+        return
+    if n_processes() > 1:
+        say(f"{n_processes()} processes, each with its share of the packs of a step")
     say(f"train {settings.model.name} on {settings.data.train} into {run_dir}")
     with progress("train", 1) as advance:
 

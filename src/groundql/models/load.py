@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import os
 import shutil
@@ -59,6 +60,13 @@ def compute_dtype(asked: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
     return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+def is_recent_cuda(device: torch.device) -> bool:
+    """Whether Triton's kernels of ours run there: CUDA from compute capability 8.0 (Ampere), with Triton installed."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8:
+        return False
+    return importlib.util.find_spec("triton") is not None
 
 
 def cpu_has_bfloat16() -> bool:

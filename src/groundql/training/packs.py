@@ -15,6 +15,7 @@ import torch
 from groundql.errors import AskedWrongly
 from groundql.training.attention import layout_of
 from groundql.training.examples import Example
+from groundql.training.fused.spans import spans_of
 
 IGNORE = -100  # the label that carries no loss
 ALONE = 32  # on CUDA, packs of a multiple of this length gave NaN gradients under a dense mask: one token is added
@@ -126,12 +127,14 @@ def _group_tokens(group: Sequence[Example]) -> int:
     return len(group[0].prefix) + sum(len(e.suffix) + len(e.answer) for e in group)
 
 
-def collate_pack(packs: Sequence[Pack]) -> dict[str, Any]:
-    """One pack as a batch for `attention.packed_attention`: no quadratic mask, no padding.
+def collate_pack(packs: Sequence[Pack], *, with_spans: bool = False) -> dict[str, Any]:
+    """One pack as a batch: no quadratic mask, no padding.
 
     Returns:
         input_ids, position_ids: (1, T) int64. logits_to_keep: (K,) and labels: (1, K) as `collate_packs`.
-        pack_layout: for the attention. attention_mask: (1, 1, 1, 1), which keeps transformers from making its own.
+        pack_layout: for `attention.packed_attention`; spans in its place, for `fused.flash`, where `with_spans`.
+        attention_mask: (1, 1, 1, 1), which keeps transformers from making its own.
+        targets: `labels` once more: the Trainer counts those and keeps them from the model.
     """
     (pack,) = packs
     labels = torch.tensor([pack.labels])
@@ -143,10 +146,18 @@ def collate_pack(packs: Sequence[Pack]) -> dict[str, Any]:
         "input_ids": torch.tensor([pack.input_ids]),
         "position_ids": torch.tensor([pack.positions]),
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool),
-        "pack_layout": layout_of(pack.groups, pack.questions),
+        **_sight(pack, with_spans),
         "logits_to_keep": kept - 1,
         "labels": targets,
+        "targets": targets,
     }
+
+
+def _sight(pack: Pack, with_spans: bool) -> dict[str, Any]:
+    """What each token sees, for the one attention or the other."""
+    if with_spans:
+        return {"spans": spans_of(pack.groups, pack.questions, pack.positions)}
+    return {"pack_layout": layout_of(pack.groups, pack.questions)}
 
 
 def collate_packs(
@@ -191,6 +202,7 @@ def collate_packs(
         "attention_mask": _sees(groups, questions, positions, window).unsqueeze(1),
         "logits_to_keep": kept - 1,
         "labels": targets,
+        "targets": targets,
     }
 
 
@@ -228,20 +240,23 @@ def collate_examples(examples: Sequence[Example], *, pad_id: int) -> dict[str, t
     kept = torch.cat([kept[:1], kept])
     targets = labels[:, kept].clone()
     targets[:, 0] = IGNORE
-    return {"input_ids": input_ids, "attention_mask": mask, "logits_to_keep": kept - 1, "labels": targets}
+    return {
+        "input_ids": input_ids,
+        "attention_mask": mask,
+        "logits_to_keep": kept - 1,
+        "labels": targets,
+        "targets": targets,
+    }
 
 
 def label_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """Cross entropy at label positions, summed and divided by the label tokens of the whole optimizer step.
+    """The loss of one batch, divided by the label tokens of the whole optimizer step.
 
     Args:
-        outputs: a model output with logits (B, K, vocab).
+        outputs: what a model with `fused.model.install` answers.
         labels: (B, K) int64, IGNORE where there is none.
         num_items_in_batch: label tokens over all accumulated batches and devices; None: of this batch.
     """
-    logits = outputs.logits.float()
-    total = torch.nn.functional.cross_entropy(
-        logits.view(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE, reduction="sum"
-    )
     n = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORE).sum()
-    return total / n
+    loss: torch.Tensor = outputs["loss_sum"] / n
+    return loss

@@ -71,6 +71,11 @@ def start_run(run_dir: Path, config: Config, info: RunInfo, *, resume: bool) -> 
             or before.prompt_fingerprint != info.prompt_fingerprint
         ):
             raise AskedWrongly(f"{run_dir} was started with other data or another prompt; start a new run")
+        was, now = (one.counts.get("processes", 1) for one in (before, info))
+        if was != now:
+            raise AskedWrongly(
+                f"{run_dir} was started in {was} process(es), this is {now}: the steps would be others"
+            )
         return
     check_free(run_dir)
     write_run(run_dir, info)

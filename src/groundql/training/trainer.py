@@ -11,13 +11,17 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from groundql.config import Config, LoraSettings
 from groundql.errors import SettingError, TrainingStopped
-from groundql.training import attention
+from groundql.models.fused_memory import Keeps
+from groundql.models.workload import recomputes
+from groundql.training import attention, processes
+from groundql.training.exact import ExactTrainer, Rows
 from groundql.training.examples import Example
+from groundql.training.guard import StepGuard, without_gradients
+from groundql.training.optimizer import FlatAdamW8bit
 from groundql.training.packs import (
     Pack,
     collate_examples,
@@ -26,9 +30,9 @@ from groundql.training.packs import (
     label_loss,
     make_packs,
 )
+from groundql.training.preflight import check_batches
 from groundql.training.run_folder import append_log, cut_log, last_checkpoint, n_dropped_steps
-
-MAX_DROPPED_IN_A_ROW = 5  # non-finite steps before the run stops
+from groundql.training.step import install_step, probe_peak_mib, uses_spans
 
 ScoreDev = Callable[[Any], dict[str, float]]  # the model to executed scores on dev: ex_strict, grounded
 OnStep = Callable[[int, int, float | None], None]  # step, steps in all, loss where one was logged
@@ -44,20 +48,8 @@ class TrainingResult:
     best_step: int
     trained_tokens: int
     elapsed_s: float
+    probed_peak_mib: float | None  # of one pass over the largest row before training; None on CPU
     peak_mib: float | None  # of the CUDA allocator; None on CPU
-
-
-class _Rows(Dataset[Any]):  # type: ignore[misc]
-    """A list as a torch data set."""
-
-    def __init__(self, rows: Sequence[Any]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.rows[index]
 
 
 def add_lora(model: Any, settings: LoraSettings, *, seed: int) -> Any:
@@ -91,13 +83,20 @@ def add_lora(model: Any, settings: LoraSettings, *, seed: int) -> Any:
     return tuned
 
 
-class SqlTrainer(Trainer):  # type: ignore[misc]  # transformers is not checked
+class SqlTrainer(ExactTrainer):
     """transformers' Trainer whose evaluation runs the SQL: dev loss from packs, scores from `score_dev`."""
 
     score_dev: ScoreDev | None = None
     control: Any
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        # A model in parts over the processes needs all of them for a forward pass; a whole one only the first.
+        metrics = self._scores() if self.is_fsdp_enabled else processes.from_first(self._scores)
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _scores(self) -> dict[str, float]:
         metrics: dict[str, float] = {}
         if self.eval_dataset:  # empty where no dev question fits the prompt
             metrics["eval_loss"] = self._dev_loss()
@@ -105,8 +104,6 @@ class SqlTrainer(Trainer):  # type: ignore[misc]  # transformers is not checked
             self.model.eval()
             metrics |= {f"eval_{name}": value for name, value in self.score_dev(self.model).items()}
             self.model.train()
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _dev_loss(self) -> float:
@@ -114,7 +111,7 @@ class SqlTrainer(Trainer):  # type: ignore[misc]  # transformers is not checked
         self.model.eval()
         total, n_labels = 0.0, 0
         with torch.no_grad():
-            for batch in self.get_eval_dataloader():
+            for batch in self.dev_batches():
                 inputs = self._prepare_inputs(batch)
                 labels = inputs.pop("labels")
                 n = int((labels != -100).sum())
@@ -126,38 +123,36 @@ class SqlTrainer(Trainer):  # type: ignore[misc]  # transformers is not checked
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
-    """Writes the log, reports progress, and keeps non-finite gradients from the weights."""
+    """Writes the log and reports progress in the first process, and keeps non-finite steps from the weights in all."""
 
     def __init__(
-        self, run_dir: Path, on_step: OnStep | None, *, save_steps: int | None, max_minutes: float | None
+        self,
+        run_dir: Path,
+        on_step: OnStep | None,
+        guard: StepGuard,
+        *,
+        save_steps: int | None,
+        last_step: int,
     ) -> None:
-        self.run_dir, self.on_step = run_dir, on_step
-        self.ends_s = time.monotonic() + max_minutes * 60 if max_minutes else None
-        self.writer = _curves(run_dir / "tensorboard")
+        self.run_dir, self.on_step, self.guard = run_dir, on_step, guard
+        self.writes = processes.is_first()
+        self.writer = _curves(run_dir / "tensorboard", last_step) if self.writes else None
         self.save_steps = save_steps
-        self.n_in_a_row = 0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        norms = torch._foreach_norm(gradients)
-        if bool(torch.stack(list(norms)).isfinite().all()):
-            self.n_in_a_row = 0
+        reason = self.guard.reason_to_drop([p.grad for p in model.parameters() if p.grad is not None])
+        if reason is None:
             return
-        for parameter in model.parameters():
-            parameter.grad = None  # AdamW passes over parameters without a gradient: the step changes nothing
-        self.n_in_a_row += 1
-        append_log(self.run_dir, {"step": state.global_step + 1, "dropped": "the gradient is not finite"})
-        if self.n_in_a_row >= MAX_DROPPED_IN_A_ROW:
-            raise TrainingStopped(
-                f"the gradient was not finite {self.n_in_a_row} steps in a row (step {state.global_step + 1}); lower "
-                "training.learning_rate, or set model.compute_dtype to bfloat16 or float32"
-            )
+        without_gradients(model)
+        if self.writes:
+            append_log(self.run_dir, {"step": state.global_step + 1, "dropped": reason})
+        self.guard.stop_if_it_goes_on(state.global_step + 1, reason, has_scaler=args.fp16)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         facts = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
-        if "train_runtime" in facts:
+        if "train_runtime" in facts or not self.writes:
             return
         append_log(self.run_dir, {"step": state.global_step, **facts})
         if self.writer:
@@ -171,19 +166,22 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         ends_epoch = float(state.epoch).is_integer()  # there it is saved anyway, once it is evaluated
         if self.save_steps and state.global_step % self.save_steps == 0 and not ends_epoch:
             control.should_save = True
-        if self.ends_s is not None and time.monotonic() > self.ends_s:
+        if self.guard.time_is_over:
             control.should_training_stop = True
-        if self.on_step:
+        if self.on_step and self.writes:
             self.on_step(state.global_step, state.max_steps, None)
 
 
-def _curves(folder: Path) -> Any:
-    """A TensorBoard writer; None where tensorboard is not installed: log.jsonl holds the same numbers."""
+def _curves(folder: Path, last_step: int) -> Any:
+    """A TensorBoard writer that hides what was written after `last_step`; None where tensorboard is not installed.
+
+    log.jsonl holds the same numbers.
+    """
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=last_step + 1)
 
 
 def train_adapter(
@@ -197,6 +195,7 @@ def train_adapter(
     score_dev: ScoreDev | None = None,
     on_step: OnStep | None = None,
     resume: bool = False,
+    keeps: Keeps | None = None,
 ) -> TrainingResult:
     """Train the LoRA weights of `model` (from `add_lora`) in place; `model` ends as the chosen checkpoint.
 
@@ -207,25 +206,34 @@ def train_adapter(
         AskedWrongly: an example longer than a pack.
     """
     settings = config.training
+    install_step(model, config, keeps)
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
     has_dev = bool(dev_rows) or score_dev is not None
     arguments = _arguments(config, run_dir, model, has_dev=has_dev)
-    watch = _Watch(run_dir, on_step, save_steps=settings.save_steps, max_minutes=settings.max_minutes)
+    checkpoint = processes.from_first(lambda: last_checkpoint(run_dir)) if resume else None
+    last_step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    if resume:
+        processes.from_first(lambda: cut_log(run_dir, last_step))
+    check_batches((collate([row]) for row in rows[:2]), examples)
+    probed_mib = probe_peak_mib(model, collate([max(rows, key=_n_tokens)]))
+    guard = StepGuard()
+    watch = _Watch(run_dir, on_step, guard, save_steps=settings.save_steps, last_step=last_step)
     set_seed(settings.seed)
     trainer = SqlTrainer(
         model=model,
         args=arguments,
-        train_dataset=_Rows(rows),
-        eval_dataset=_Rows(dev_rows) if has_dev else None,
+        train_dataset=Rows(rows),
+        eval_dataset=Rows(dev_rows) if has_dev else None,
         data_collator=collate,
         compute_loss_func=label_loss,
         callbacks=[watch],
+        guard=guard,
+        optimizers=(_optimizer(model, config), None),
     )
     trainer.remove_callback(PrinterCallback)  # ours reports
     trainer.score_dev = score_dev
-    checkpoint = last_checkpoint(run_dir) if resume else None
-    if resume:
-        cut_log(run_dir, int(checkpoint.name.split("-")[1]) if checkpoint else 0)
+    if settings.max_minutes:
+        trainer.ends_s = time.monotonic() + settings.max_minutes * 60
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what loading left reserved is not training's peak
         torch.cuda.reset_peak_memory_stats()
@@ -243,12 +251,21 @@ def train_adapter(
     return TrainingResult(
         n_steps=trainer.state.global_step,
         n_planned_steps=trainer.state.max_steps,
-        n_dropped_steps=n_dropped_steps(run_dir),
+        n_dropped_steps=processes.from_first(lambda: n_dropped_steps(run_dir)),
         best_step=int(best.rsplit("-", 1)[1]) if best else trainer.state.global_step,
         trained_tokens=round(sum(_n_tokens(row) for row in rows) * float(trainer.state.epoch)),
         elapsed_s=time.monotonic() - started,
+        probed_peak_mib=probed_mib,
         peak_mib=torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else None,
     )
+
+
+def _optimizer(model: Any, config: Config) -> Any:
+    """AdamW with 8-bit state where the settings want it and a CUDA card runs it; None: the Trainer's own AdamW."""
+    if not config.eight_bit_state or model.device.type != "cuda" or model.dtype == torch.float16:
+        return None
+    settings = config.training
+    return FlatAdamW8bit(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def _n_tokens(row: Pack | Example) -> int:
@@ -263,9 +280,11 @@ def _rows_and_collate(
     if settings.packing == "none":
         return list(examples), list(dev_examples), partial(collate_examples, pad_id=pad_id)
     pack = partial(
-        make_packs, pack_tokens=settings.pack_tokens, group_size=settings.group_size, seed=settings.seed
+        make_packs, pack_tokens=settings.budget_tokens, group_size=settings.group_size, seed=settings.seed
     )
     rows, dev_rows = pack(examples), pack(dev_examples)
+    if uses_spans(model):
+        return rows, dev_rows, partial(collate_pack, with_spans=True)
     window = getattr(model.config, "sliding_window", None)
     longest = max(e.n_tokens for e in (*examples, *dev_examples))
     if settings.batch_size == 1 and (window is None or longest <= window):
@@ -284,8 +303,9 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
     checkpointing = "activation_checkpointing"
     if checkpointing not in TrainingArguments.__dataclass_fields__:
         checkpointing = "gradient_checkpointing"  # its name before transformers 5.23
-    chosen: dict[str, Any] = {checkpointing: settings.checkpointing}
-    if settings.checkpointing:
+    again = recomputes(config) and model.label_loss_through is None  # the fused step does so by itself
+    chosen: dict[str, Any] = {checkpointing: again}
+    if again:
         chosen[f"{checkpointing}_kwargs"] = {"use_reentrant": False}
     if by_dev:
         chosen |= {
@@ -293,7 +313,7 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
             "metric_for_best_model": f"eval_{settings.select_by}",
             "greater_is_better": settings.select_by != "loss",
         }
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(run_dir / "checkpoints"),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -321,3 +341,7 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
         optim="adamw_torch_fused" if on_cuda else "adamw_torch",
         **chosen,
     )
+    if arguments.world_size == 1:
+        # One process, one card: else the Trainer would split a pack over all that it sees.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

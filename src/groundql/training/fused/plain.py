@@ -1,0 +1,95 @@
+"""Element-wise work of a decoder layer in torch: any device and type, and the reference of `kernels`.
+
+Norms and sums are taken in fp32 as transformers takes them; what is stored has the type of what it came from.
+"""
+
+import torch
+from torch.nn.functional import gelu, layer_norm, silu
+
+_GELU_SLOPE = 1.5957691216057308  # 2 sqrt(2 / pi): tanh-gelu is x * sigmoid(_GELU_SLOPE (x + 0.044715 x^3))
+
+
+def norm_forward(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float
+) -> torch.Tensor:
+    """RMSNorm, or LayerNorm where there is a bias. x: (T, h). Returns (T, h)."""
+    if bias is not None:
+        return layer_norm(x, (x.shape[-1],), weight, bias, eps)
+    wide = x.float()
+    return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def norm_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    *,
+    is_layer_norm: bool,
+    eps: float,
+    residual: torch.Tensor,
+) -> torch.Tensor:
+    """Gradient of the norm's input plus `residual`, the gradient that comes past the norm. All (T, h)."""
+    wide = x.float()
+    if is_layer_norm:
+        wide = wide - wide.mean(-1, keepdim=True)
+    scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    unit = wide * scale
+    g = grad.float() * weight.float()
+    dx = g - unit * (g * unit).mean(-1, keepdim=True)
+    if is_layer_norm:
+        dx -= g.mean(-1, keepdim=True)
+    return torch.addcmul(residual.float(), dx, scale).to(x.dtype)
+
+
+def rotate_(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, n_rotated: int, *, back: bool = False
+) -> None:
+    """Rotary positions on the first `n_rotated` heads of each token, in place; `back` turns them back.
+
+    qkv: (T, heads * d), row-contiguous. cos, sin: (T, d), halves equal, as transformers gives them.
+    """
+    n_tokens, depth = cos.shape
+    half = depth // 2
+    heads = qkv[:, : n_rotated * depth].unflatten(1, (n_rotated, depth))  # a view
+    low, high = heads[..., :half].clone(), heads[..., half:]
+    c, s = cos[:, None, :half].to(qkv.dtype), sin[:, None, :half].to(qkv.dtype)
+    if back:
+        s = -s
+    heads[..., :half] = low * c - high * s
+    heads[..., half:] = high * c + low * s
+
+
+def gate_forward(inner: torch.Tensor, width: int) -> torch.Tensor:
+    """silu(gate) * up where `inner` is (T, 2 f), gates first; tanh-gelu where it is (T, f). Returns (T, f)."""
+    if inner.shape[1] > width:
+        return silu(inner[:, :width]).mul_(inner[:, width:])
+    return gelu(inner, approximate="tanh")
+
+
+def gate_backward_(inner: torch.Tensor, grad: torch.Tensor) -> None:
+    """In place: `inner` becomes its own gradient, and `grad` (T, f) of the result becomes the result itself."""
+    width = grad.shape[1]
+    gate = inner[:, :width].clone()
+    if inner.shape[1] > width:
+        up = inner[:, width:]
+        s = torch.sigmoid(gate)
+        of_gate = gate * s
+        inner[:, :width] = grad * up * (s + of_gate * (1 - s))
+        result = of_gate * up
+        inner[:, width:] = grad * of_gate
+        grad.copy_(result)
+        return
+    s = torch.sigmoid(_GELU_SLOPE * (gate + 0.044715 * gate**3))
+    inner.copy_(grad * (s + gate * s * (1 - s) * _GELU_SLOPE * (1 + 0.134145 * gate**2)))
+    grad.copy_(gate * s)
+
+
+def cross_entropy_(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Loss of each row, (K,) fp32; `logits` (K, vocab) become their gradient, in place."""
+    wide = logits.float()
+    log_sum = wide.logsumexp(-1)
+    losses: torch.Tensor = log_sum - wide.gather(1, labels[:, None]).squeeze(1)
+    grad = torch.exp(wide - log_sum[:, None])
+    grad.scatter_add_(1, labels[:, None], torch.full_like(grad[:, :1], -1.0))
+    logits.copy_(grad)
+    return losses

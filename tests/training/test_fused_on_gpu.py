@@ -1,0 +1,56 @@
+"""The fused step on a CUDA card: exact in fp32 with every kernel of ours in it, close in 16 bit."""
+
+import pytest
+import torch
+
+from groundql.training.fused.model import FusedModel, install
+from groundql.training.packs import collate_pack, make_packs
+from tests.tiny import ARCHITECTURES, tiny_model
+from tests.training.made import some_examples
+from tests.training.test_fused import assert_same, by_transformers, loss_and_gradients, tuned
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+
+
+def on_gpu(batch):
+    return {name: value.to("cuda") for name, value in batch.items()}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kept", [(0, 0), (1, 1)])
+@pytest.mark.parametrize("window", [None, 8])
+def test_a_pack_on_the_card_has_the_loss_and_gradients_of_separate_sequences(architecture, kept, window):
+    if window and architecture != "starcoder2":
+        pytest.skip("only StarCoder2 has a window")
+    examples = some_examples(40)
+    expected = by_transformers(tuned(tiny_model(architecture, window=window)), examples)
+    model = tuned(tiny_model(architecture, window=window)).to("cuda")
+    install(model, FusedModel(model, n_kept_attention=kept[0], n_kept=kept[1], ffn_tokens=17))
+    packs = make_packs(examples, pack_tokens=250, group_size=4, seed=1)
+    found = loss_and_gradients(model, [on_gpu(collate_pack([p], with_spans=True)) for p in packs])
+    on_cpu = found[0], {name: g.cpu() for name, g in found[1].items()}
+    assert_same(on_cpu, expected, 1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_sixteen_bits_are_as_near_to_fp32_as_transformers_own_are(architecture):
+    examples = some_examples(40)
+    exact = by_transformers(tuned(tiny_model(architecture)), examples)
+    packs = make_packs(examples, pack_tokens=250, group_size=4, seed=1)
+
+    def error_of(fused):
+        model = tuned(tiny_model(architecture)).to("cuda", torch.bfloat16)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()
+        install(model, FusedModel(model, n_kept=0) if fused else None)
+        batches = [on_gpu(collate_pack([p], with_spans=fused)) for p in packs]
+        if not fused:
+            model.set_attn_implementation("groundql_packs")
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            _, found = loss_and_gradients(model, batches)
+        mine = torch.cat([found[name].float().cpu().flatten() for name in exact[1]])
+        true = torch.cat([g.flatten() for g in exact[1].values()])
+        return float((mine - true).norm() / true.norm())
+
+    assert error_of(True) < 1.25 * error_of(False)
