@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from groundql.models.attention import grouped_prefix_attention
+from groundql.models.attention import bias_by_head, grouped_prefix_attention
 
 DEPTH = 4
 
@@ -35,12 +35,8 @@ def test_it_is_plain_attention_over_what_is_not_hidden(
     sees_own = torch.rand(n, n_own, generator=make) < 0.5
     sees_own[:, -1] = True
 
-    def bias(sees):
-        return torch.zeros(sees.shape, dtype=torch.float64).masked_fill(~sees, float("-inf"))
-
-    found = grouped_prefix_attention(
-        query, key, value, prefix_key, prefix_value, bias(sees_prefix), bias(sees_own), 0.3
-    )
+    biases = bias_by_head(sees_prefix, sees_own, n_kv * shared, n_kv, torch.float64)
+    found = grouped_prefix_attention(query, key, value, prefix_key, prefix_value, *biases, 0.3)
     for row in range(n):
         group = row // n_rows
         keys = torch.cat([prefix_key[group], key[row]], dim=1).repeat_interleave(shared, dim=0)

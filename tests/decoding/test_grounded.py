@@ -50,12 +50,19 @@ def together(model, prompts, pace, **options):
     return [one for (one,) in found]
 
 
-@pytest.mark.parametrize("pace", PACES.values(), ids=PACES)
-def test_a_batch_writes_what_each_row_writes_alone(pace):
+@pytest.fixture(scope="module")
+def many():
+    """A model, questions, and what the plain loop writes for each."""
     model, prompts = lively_model("qwen2"), some_prompts(12)
     expected = [alone(model, prompt, place) for place, prompt in enumerate(prompts)]
     assert {one.status for one in expected} == {"answer", "abstained"}  # or too little is tested
     assert sum(one.n_backtracks > 0 for one in expected) > 3
+    return model, prompts, expected
+
+
+@pytest.mark.parametrize("pace", PACES.values(), ids=PACES)
+def test_a_batch_writes_what_each_row_writes_alone(many, pace):
+    model, prompts, expected = many
     found = together(model, prompts, pace, capacity=Capacity(n_slots=6, kv_tokens=10_000, rows_a_group=3))
     for one, plain in zip(found, expected, strict=True):
         assert (one.ids, one.status, one.reason, one.n_backtracks) == (

@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from groundql.models.attention import grouped_prefix_attention
+from groundql.models.attention import bias_by_head, grouped_prefix_attention
 
 NAME = "groundql_shared"
 
@@ -147,7 +147,10 @@ class Stepping:
         own[0].view(-1, depth).index_copy_(0, self._places, key.reshape(-1, depth))
         own[1].view(-1, depth).index_copy_(0, self._places, value.reshape(-1, depth))
         if window not in self._biases:
-            self._biases[window] = self._bias(window, query.dtype)
+            sees_prefix, sees_own = self._seen(window)
+            self._biases[window] = bias_by_head(
+                sees_prefix, sees_own, query.shape[1], key.shape[1], query.dtype
+            )
         n = self._n_own
         prefix_key, prefix_value = self._prefix[layer]
         on_prefix, on_own = self._biases[window]
@@ -163,22 +166,18 @@ class Stepping:
         )
         return out[:, None]
 
-    def _bias(self, window: int | None, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is added to the scores, 0 or -inf: (G, R or 1, P) on the prefix, (B, N) on own tokens."""
+    def _seen(self, window: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """What rows see: (G, R or 1, P) bool of the prefix, (B, N) of their own tokens."""
         n_rows = len(self._at) // len(self._lengths)
         place = torch.arange(self._prefix.shape[4], device=self._at.device)
         index = torch.arange(self._n_own, device=self._at.device)
-        on_prefix = (place < self._lengths[:, None])[:, None]
-        on_own = index <= self._at[:, None]
+        of_prefix = (place < self._lengths[:, None])[:, None]
+        of_own = index <= self._at[:, None]
         if window is not None:
             positions = (self._lengths[:, None] + self._at.view(-1, n_rows))[:, :, None]
-            on_prefix = on_prefix & (positions - place < window)
-            on_own = on_own & (self._at[:, None] - index < window)
-        return _bias(on_prefix, dtype), _bias(on_own, dtype)
-
-
-def _bias(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, float("-inf"))
+            of_prefix = of_prefix & (positions - place < window)
+            of_own = of_own & (self._at[:, None] - index < window)
+        return of_prefix, of_own
 
 
 @contextmanager

@@ -66,8 +66,8 @@ def grouped_prefix_attention(
         value: (B, kv_heads, N, d).
         prefix_key: (G, kv_heads, P, d): of each group.
         prefix_value: (G, kv_heads, P, d).
-        prefix_bias: (G, B / G or 1, P), added to the scores: -inf hides.
-        own_bias: (B, N), likewise. No row may have all hidden.
+        prefix_bias: of `bias_by_head`, added to the scores.
+        own_bias: likewise. No row may have all hidden.
         scale: of the scores.
 
     Returns:
@@ -79,19 +79,14 @@ def grouped_prefix_attention(
     by_row = query.reshape(n_batch * n_kv, shared, depth)
     by_group = query.reshape(n_groups, n_rows, n_kv, shared, depth).transpose(1, 2)
     by_group = by_group.reshape(n_groups * n_kv, n_rows * shared, depth)
-    if prefix_bias.shape[1] == 1:
-        prefix_bias = prefix_bias[:, None].expand(-1, n_kv, -1, -1)
-    else:
-        by_head = prefix_bias[:, None, :, None].expand(-1, n_kv, -1, shared, -1)
-        prefix_bias = by_head.reshape(n_groups, n_kv, n_rows * shared, n_prefix)
     on_prefix = torch.baddbmm(
-        prefix_bias.reshape(n_groups * n_kv, -1, n_prefix),
+        prefix_bias,
         by_group,
         prefix_key.reshape(n_groups * n_kv, n_prefix, depth).transpose(1, 2),
         alpha=scale,
     )
     on_own = torch.baddbmm(
-        own_bias[:, None].expand(-1, n_kv, -1).reshape(n_batch * n_kv, 1, n_own),
+        own_bias,
         by_row,
         key.reshape(n_batch * n_kv, n_own, depth).transpose(1, 2),
         alpha=scale,
@@ -114,3 +109,32 @@ def grouped_prefix_attention(
     )
     out = of_prefix.view(n_groups, n_kv, n_rows, shared, depth).transpose(1, 2)
     return (out + of_own.view(n_groups, n_rows, n_kv, shared, depth)).reshape(n_batch, n_heads, depth)
+
+
+def bias_by_head(
+    sees_prefix: torch.Tensor, sees_own: torch.Tensor, n_heads: int, n_kv: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `grouped_prefix_attention` adds to its scores: 0 where a token is seen, -inf where it is not.
+
+    Args:
+        sees_prefix: (G, B / G or 1, P) bool: of each row, or of all rows of a group.
+        sees_own: (B, N) bool.
+        n_heads: of the query.
+        n_kv: of keys and values.
+        dtype: of the scores.
+
+    Returns:
+        (G * kv_heads, B / G * heads / kv_heads or 1, P) and (B * kv_heads, 1, N).
+    """
+    n_groups, n_rows, n_prefix = sees_prefix.shape
+    shared = n_heads // n_kv if n_rows > 1 else 1
+    on_prefix = sees_prefix[:, None, :, None].expand(-1, n_kv, -1, shared, -1)
+    on_own = sees_own[:, None].expand(-1, n_kv, -1)
+
+    def bias(seen: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, float("-inf"))
+
+    return (
+        bias(on_prefix.reshape(n_groups * n_kv, n_rows * shared, n_prefix)),
+        bias(on_own.reshape(len(sees_own) * n_kv, 1, -1)),
+    )
