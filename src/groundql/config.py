@@ -114,7 +114,20 @@ class GenerationSettings(Settings):
     """How completions are decoded."""
 
     max_new_tokens: int = Field(256, ge=1)
-    batch_size: int = Field(32, ge=1)  # questions decoded together
+    batch_size: int | None = Field(None, ge=1)  # texts decoded together; None: as suits the device
+    kv_tokens: int | None = Field(
+        None, ge=1
+    )  # tokens in the cache at once; None: what fits beside the weights
+    decoding: Literal["free", "grounded"] = (
+        "free"  # grounded: what does not bind to the schema is never written
+    )
+    samples: int = Field(1, ge=1)  # texts a question
+    temperature: float = Field(0.0, ge=0)  # 0: the best token each time; else drawn
+    seed: int = 7  # of what is drawn
+    repair: bool = False  # one more text, with the engine's message, for a query that does not run
+    processes: int | None = Field(
+        None, ge=0
+    )  # that check constraints beside the model; None: as suits the machine
 
 
 class JudgingSettings(Settings):

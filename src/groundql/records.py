@@ -147,8 +147,26 @@ class Turns(Record):
     end: str
 
 
+class Strain(Record):
+    """How hard the constraint pulled on a text: -log(1 - the probability that it refused) of each token, in nats.
+
+    Of the refused tokens only those count that were tried, ahead of the one that was taken: a lower bound.
+    """
+
+    total: float = 0.0
+    largest: float = 0.0
+    at: int | None = None  # the token with the largest, from 0; None: nothing was refused
+
+
+CompletionStatus = Literal["free", "answer", "abstained"]
+
+
 class Completion(Record):
-    """What a model wrote for one question: one line of predictions.jsonl."""
+    """What a model wrote for one question: one line of predictions.jsonl.
+
+    Free text may hold a query or not, and the query may bind or not. An answer was let through by the engine's own
+    prepare; an abstention has no SQL and a reason.
+    """
 
     question_id: str
     db_id: str
@@ -158,6 +176,11 @@ class Completion(Record):
     n_new_tokens: int = 0
     stopped: bool = True  # the model ended by itself, not at the token limit
     shrunk: tuple[str, ...] = ()
+    status: CompletionStatus = "free"
+    reason: str = ""  # of an abstention
+    strain: Strain | None = None
+    n_backtracks: int = 0
+    n_samples: int = 1  # texts that were written for it, repairs counted; `n_new_tokens` is of all of them
 
 
 class Outcome(Record):
