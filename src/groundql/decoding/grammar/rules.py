@@ -107,9 +107,9 @@ _TERMINALS: Rules = (
         "TYPE",
         '"INTEGER" | "INT" | "REAL" | "FLOAT" | "TEXT" | "NUMERIC" | "DECIMAL" | "BLOB" | "DATE" | "DATETIME"',
     ),
-    # Bounded, or a weak model writes digits for ever. 18 digits always fit SQLite's integer.
+    # Bounded, or a weak model writes digits for ever. In LIMIT 18 digits, which always fit SQLite's integer.
     ("INT", '"0" | [1-9] [0-9]{0,17}'),
-    ("NUMBER", '("0" | [1-9] [0-9]{0,17}) ("." [0-9]{1,15})?'),
+    ("NUMBER", '("0" | [1-9] [0-9]{0,18}) ("." [0-9]{1,15})?'),
     ("TEXT", f'"\'" ([^\'\\x00-\\x1f\\x7f] | "\'\'"){{0,{MAX_TEXT_CHARS}}} "\'"'),
     ("CHAR", '"\'" [^\'\\x00-\\x1f\\x7f] "\'"'),
     ("ALIAS", '"T" ("1" [0-9] | [1-9])'),
