@@ -10,7 +10,6 @@ from groundql.databases.binding import prepare
 from groundql.decoding.constraint import Constraints
 from groundql.decoding.grammar import MAX_SOURCES, MAX_TEXT_CHARS, gbnf_text, lark_text, sql_rules
 from groundql.decoding.grammar.functions import CANDIDATES, arity_groups
-from groundql.prompts.render import quoted
 from groundql.records import Column, Schema, Table
 from tests.decoding.gbnf import Gbnf
 from tests.decoding.schemas import (
@@ -127,14 +126,6 @@ def test_both_printed_forms_accept_the_same_texts():
     gbnf = Gbnf(gbnf_text(sql_rules(LIBRARY)))
     assert [text for text in CANONICAL if not gbnf.accepts(text)] == []
     assert [text for text, _ in NEVER if gbnf.accepts(text)] == []
-
-
-def test_gbnf_of_every_pocket_schema_is_read_and_names_every_table_and_column():
-    for schema in pocket_schemas().values():
-        gbnf = Gbnf(gbnf_text(sql_rules(schema)))
-        for table in schema.tables:
-            names = ", ".join(quoted(column.name) for column in table.columns)
-            assert gbnf.accepts(f"SELECT {names} FROM {quoted(table.name)}")
 
 
 def test_lark_is_compiled_for_every_pocket_schema():
