@@ -42,6 +42,7 @@ CANONICAL = [
     "SELECT title, RANK() OVER (PARTITION BY title ORDER BY price DESC), SUM(price) OVER () FROM book",
     "SELECT LAG(price, 1, 0) OVER (ORDER BY id), GROUP_CONCAT(title, '; ') FROM book",
     "SELECT (SELECT COUNT(*) FROM book) - (SELECT COUNT(*) FROM `order`)",
+    "SELECT DATETIME(), DATE('now', '-1 day') FROM book",
     "SELECT title || ' ' || (price + 1) % 2 FROM book ORDER BY price NULLS LAST",
     "SELECT title FROM book WHERE title = 'Zoë; \"日本\" -- /* ?'",
 ]
@@ -101,6 +102,11 @@ def grammar_only():
 def test_canonical_sql_is_accepted_token_by_token_and_byte_by_byte(grammar_only, text):
     assert stops_at(grammar_only, text) == (text, None)
     assert stops_at(grammar_only, text, bytewise=True) == (text, None)
+
+
+@pytest.mark.parametrize("text", CANONICAL)
+def test_the_scope_tracker_takes_what_the_grammar_derives(text):
+    assert stops_at(tiny_vocabulary().constraints(LIBRARY), text, bytewise=True) == (text, None)
 
 
 @pytest.mark.parametrize("text", CANONICAL)
