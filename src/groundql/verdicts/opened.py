@@ -4,15 +4,13 @@ import functools
 import weakref
 from pathlib import Path
 
-import apsw
-
 from groundql.databases.binding import Twin, twin_of
 from groundql.databases.engines import Binder
 from groundql.databases.files import has_rows, sqlite_file
-from groundql.databases.guard import open_guarded, run_guarded
-from groundql.databases.kept import KeptOutcomes
+from groundql.databases.guard import Guarded, open_guarded, run_guarded
+from groundql.databases.kept import KeptOutcomes, same_text
 from groundql.databases.schema import read_schema
-from groundql.records import DatabaseFiles, Schema
+from groundql.records import DatabaseFiles, Outcome, Schema
 from groundql.verdicts.ast_equal import canonical
 from groundql.verdicts.facts import Facts, read_facts
 
@@ -61,15 +59,29 @@ class OpenDatabase:
         return read_facts(self.twin)
 
     @functools.cached_property
-    def _connection(self) -> apsw.Connection:
+    def _connection(self) -> Guarded:
         assert self.path is not None
         return open_guarded(self.path)
 
     def refusal(self, sql: str) -> str | None:
         """Why a query does not prepare here, None where it does; asked once."""
-        if sql not in self._refusals:
-            self._refusals[sql] = (self._binder or self.twin).prepare(sql)
-        return self._refusals[sql]
+        key = same_text(sql)
+        if key not in self._refusals:
+            self._refusals[key] = (self._binder or self.twin).prepare(sql)
+        return self._refusals[key]
+
+    def learn(self, sql: str, outcome: Outcome) -> None:
+        """`sql` is as `same_text` has it. What ran need not be asked whether it prepares, nor what failed before it began: it was prepared as here.
+
+        Not so where double quotes or SQLite's own tables mean other things on the file than on its twin.
+        """
+        if not self.is_sqlite or '"' in sql or "sqlite_" in sql.lower():
+            return
+        if outcome.columns:
+            if outcome.status == "ok":
+                self._refusals[sql] = None
+        elif outcome.status in ("error", "refused") and sql.isascii() and "\0" not in sql:
+            self._refusals[sql] = outcome.error
 
     def form(self, sql: str, is_relaxed: bool) -> str | None:
         """The canonical form of a query on this database, or None; made once."""

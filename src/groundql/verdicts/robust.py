@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sqlglot import exp
 
-from groundql.databases.executor import Executor, Job
+from groundql.databases.executor import Job
+from groundql.databases.inside import Runs, may_write
 from groundql.databases.mutate import Constants, Value, write_mutant
 from groundql.records import Outcome, Schema
 from groundql.verdicts.joins_and_values import compared
@@ -22,7 +23,7 @@ def robust_pairs(
     path: Path,
     schema: Schema,
     pairs: Sequence[Pair],
-    executor: Executor,
+    executor: Runs,
     *,
     n_instances: int,
     seed: int,
@@ -38,7 +39,8 @@ def robust_pairs(
     with tempfile.TemporaryDirectory(prefix="groundql-") as folder:
         for number in range(n_instances):
             mutant = Path(folder) / f"{number}.sqlite"
-            write_mutant(path, mutant, seed=seed + number, constants=constants)
+            with may_write():
+                write_mutant(path, mutant, seed=seed + number, constants=constants)
             asked = [at for at, held in enumerate(holds) if held]
             jobs = [
                 Job(mutant, sql, deadline_s, max_rows, quoted_strings=True)
