@@ -5,6 +5,7 @@ a changed database starts anew; deleting the folder costs time and nothing else.
 the same each time is not kept.
 """
 
+import functools
 import hashlib
 import marshal
 import os
@@ -24,6 +25,7 @@ DIGEST_BYTES = 32
 SPACE = re.compile(r"[ \t\r\n]+")
 
 
+@functools.lru_cache(8192)
 def same_text(sql: str) -> str:
     """A text that is equal for queries which differ only in white space and final semicolons.
 
