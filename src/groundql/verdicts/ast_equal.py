@@ -44,11 +44,37 @@ def similarity(sql: str, other: str) -> float | None:
 
     Names and keywords count without case, and table aliases as the tables they stand for. None where one does not parse.
     """
-    trees = [parse_query(text) for text in (sql, other)]
-    if trees[0] is None or trees[1] is None:
+    ours, theirs = _nodes(sql), _nodes(other)
+    if ours is None or theirs is None:
         return None
-    ours, theirs = (_marks(tree) for tree in trees if tree is not None)
-    return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
+    n_common = sum(min(count, theirs[node]) for node, count in ours.items() if node in theirs)
+    return 2 * n_common / (ours.total() + theirs.total())
+
+
+@functools.lru_cache(4096)
+def marks(sql: str) -> frozenset[str]:
+    """Tables and constants of a query, as far as even the relaxed form keeps them: 0 and 1 may vanish from it."""
+    tree = parse_query(sql)
+    if tree is None:
+        return frozenset()
+    tables = {f"table {table.name.lower()}" for table in tree.find_all(exp.Table)}
+    tables -= {f"table {cte.alias.lower()}" for cte in tree.find_all(exp.CTE)}
+    return frozenset(
+        tables | {_constant(literal.name) for literal in tree.find_all(exp.Literal)} - {"0", "1"}
+    )
+
+
+def _constant(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return f"text {text.lower()}"
+
+
+@functools.lru_cache(4096)
+def _nodes(sql: str) -> Counter[tuple[str, str]] | None:
+    tree = parse_query(sql)
+    return None if tree is None else _marks(tree)
 
 
 def _marks(tree: exp.Expr) -> Counter[tuple[str, str]]:

@@ -282,7 +282,7 @@ def _verdict(
     elif not settings.ladder_only:
         holds = database.holds if database.path else None
         beside |= name_measures(case.question, verdict, database.schema, database.twin, holds)
-        beside |= tree_measures(verdict, database.form)
+        beside |= tree_measures(verdict, database.form, gold, predicted)
     if settings.n_instances and verdict.ex_strict is not None:
         beside["robust"] = bool(verdict.ex_strict and beside.get("ast_equal"))
     if settings.n_timings and verdict.ex_bird is not None:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from groundql.databases.binding import Twin
+from groundql.databases.kept import same_text
 from groundql.records import Outcome, Question, Schema, Verdict
-from groundql.verdicts.ast_equal import similarity
+from groundql.verdicts.ast_equal import marks, similarity
 from groundql.verdicts.efficiency import step_ratio
 from groundql.verdicts.grounding import find_invented, link_scores
 from groundql.verdicts.joins_and_values import foreign_values, keyless_joins
@@ -50,25 +51,40 @@ def name_measures(
     return found
 
 
-def tree_measures(verdict: Verdict, form: Callable[[str, bool], str | None]) -> dict[str, Any]:
+def tree_measures(
+    verdict: Verdict,
+    form: Callable[[str, bool], str | None],
+    gold: Outcome | None = None,
+    predicted: Outcome | None = None,
+) -> dict[str, Any]:
     """Certificate, relaxed certificate and similarity; nothing where there is no gold that parses.
 
-    `form` gives the canonical form of a query, relaxed or not. Where both ran and gave other rows, and the trees are
-    far apart, forms are not asked for: they cannot agree, and making them costs more than all the rest.
+    `form` gives the canonical form of a query, relaxed or not; making it costs more than all the rest, so it is asked
+    for only where it can be the same. Where both ran and `ex_strict` is False, no certificate could be true. The
+    relaxed one is not looked for where results differ in width, or queries in their tables or constants, or where
+    their trees are far apart.
     """
     sql, gold_sql = verdict.predicted_sql, verdict.gold_sql
     if gold_sql and not (sql and verdict.parsed):
         return {"ast_equal": False, "ast_relaxed": False, "ast_similarity": 0.0}
-    alike = similarity(sql, gold_sql) if sql and gold_sql and verdict.parsed and sql != gold_sql else 1.0
-    if not sql or not gold_sql or not verdict.parsed or alike is None:
+    if not sql or not gold_sql or not verdict.parsed:
         return {}
-    certified = relaxed = False
-    if verdict.grounded and (verdict.ex_bird is not False or alike >= LEAST_SIMILARITY):
-        certified = relaxed = sql == gold_sql
-        for is_relaxed in (False, True):
-            key = None if relaxed else form(gold_sql, is_relaxed)
-            if key is not None and key == form(sql, is_relaxed):
-                certified, relaxed = certified or not is_relaxed, True
+    is_same = same_text(sql) == same_text(gold_sql)
+    alike = 1.0 if is_same else similarity(sql, gold_sql)
+    if alike is None:
+        return {}
+    certified = relaxed = is_same and verdict.grounded
+    can_be_equal = verdict.grounded and not is_same
+    if can_be_equal and verdict.ex_bird is False:
+        both_ran = gold is not None and predicted is not None and gold.status == predicted.status == "ok"
+        same_width = not both_ran or len(gold.columns) == len(predicted.columns)  # type: ignore[union-attr]
+        can_be_equal = same_width and alike >= LEAST_SIMILARITY and marks(sql) == marks(gold_sql)
+    for is_relaxed in (False, True) if can_be_equal else ():
+        if relaxed or (not is_relaxed and verdict.ran and verdict.ex_strict is False):
+            continue
+        key = form(gold_sql, is_relaxed)
+        if key is not None and key == form(sql, is_relaxed):
+            certified, relaxed = certified or not is_relaxed, True
     return {"ast_equal": certified, "ast_relaxed": relaxed, "ast_similarity": 1.0 if certified else alike}
 
 

@@ -85,7 +85,7 @@ class OpenDatabase:
 
     def form(self, sql: str, is_relaxed: bool) -> str | None:
         """The canonical form of a query on this database, or None; made once."""
-        key = (sql, is_relaxed)
+        key = (same_text(sql), is_relaxed)
         if key not in self._forms:
             self._forms[key] = canonical(sql, self.facts, relaxed=is_relaxed)
         return self._forms[key]
