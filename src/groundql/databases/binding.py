@@ -23,6 +23,7 @@ class Twin:
 
     def __init__(self, connection: Guarded) -> None:
         self.connection = connection
+        self._read: dict[str, frozenset[tuple[str, str]]] = {}
 
     def prepare(self, sql: str) -> str | None:
         """None where `sql` is one statement that prepares, else why not. About 0.02 ms."""
@@ -48,6 +49,8 @@ class Twin:
         Double-quoted strings are on for this, so that a gold which uses them can be asked. Empty where `sql` does not
         prepare.
         """
+        if sql in self._read:
+            return self._read[sql]
         found: set[tuple[str, str]] = set()
 
         def record(
@@ -60,7 +63,8 @@ class Twin:
         self.connection.authorizer = record
         self.connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 1)
         try:
-            return frozenset(found) if self.prepare(sql) is None else frozenset()
+            self._read[sql] = frozenset(found) if self.prepare(sql) is None else frozenset()
+            return self._read[sql]
         finally:
             self.connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
             self.connection.authorizer = allow

@@ -98,10 +98,8 @@ def _known_of(case: Case) -> dict[str, Any]:
 
 
 def _settings_on(files: DatabaseFiles, settings: Judging) -> Judging:
-    """Without what needs a SQLite file, where another engine holds the rows: copies, rounds of timing, Spider's suite."""
-    if files.dialect == "sqlite":
-        return settings
-    return replace(settings, n_timings=0, n_instances=0, spider=False)
+    """Without what needs a SQLite file, where another engine holds the rows: rounds of timing, Spider's suite."""
+    return settings if files.dialect == "sqlite" else replace(settings, n_timings=0, spider=False)
 
 
 def _judge_database(
@@ -274,15 +272,13 @@ def _verdict(
             cuts_tie=gold_sql in ties,
         ),
     )
-    beside = (
-        row_measures(case.question, verdict, gold, predicted, official) if not settings.ladder_only else {}
-    )
-    if not database.is_sqlite:
-        beside.pop("step_ratio", None)  # other engines count no steps
-    elif not settings.ladder_only:
-        holds = database.holds if database.path else None
-        beside |= name_measures(case.question, verdict, database.schema, database.twin, holds)
-        beside |= tree_measures(verdict, database.form, gold, predicted)
+    beside: dict[str, Any] = {}
+    if not settings.ladder_only:
+        beside |= row_measures(case.question, verdict, gold, predicted, official)
+        beside |= name_measures(case.question, verdict, database)
+        beside |= tree_measures(verdict, database, gold, predicted)
+        if not database.is_sqlite:
+            beside.pop("step_ratio", None)  # other engines count no steps
     if settings.n_instances and verdict.ex_strict is not None:
         beside["robust"] = bool(verdict.ex_strict and beside.get("ast_equal"))
     if settings.n_timings and verdict.ex_bird is not None:

@@ -30,10 +30,10 @@ def decide_robust(
 ) -> None:
     """Set `robust` of the matches that the trees do not certify."""
     waiting = [number for number, verdict in verdicts.items() if needs_copies(verdict, settings)]
-    if not waiting or database.path is None:
+    if not waiting or database.place is None:
         return
     held = robust_pairs(
-        database.path,
+        database.place,
         database.schema,
         [(verdicts[number].gold_sql or "", verdicts[number].predicted_sql or "") for number in waiting],
         executor,
