@@ -2,7 +2,7 @@
 
 What it stops: writing, ATTACH, VACUUM, PRAGMA, temporary tables and loading extensions (read-only file, authorizer,
 defensive mode); functions that touch files or make huge values; queries without end (deadline, looked at every
-2,000 virtual-machine steps); results, values, statements and sorts without bound (caps and limits).
+5,000 virtual-machine steps); results, values, statements and sorts without bound (caps and limits).
 
 What it does not stop: a single step that takes long, which the 10 MB value limit keeps to fractions of a second and
 `executor` ends by killing the process; reading any table of the file, `sqlite_master` included; a fault inside SQLite
@@ -28,7 +28,7 @@ HEAP_BYTES = 512 * 2**20  # all of SQLite's memory in one worker: caches, sorter
 VALUE_BYTES = 10_000_000  # one string or blob; this also bounds how long a single step can take
 RESULT_BYTES = 64 * 2**20  # all rows of one result, as marshal writes them
 SQL_BYTES = 100_000  # one statement
-CHECK_STEPS = 2000  # virtual-machine steps between looks at the clock; 1.4 % to 3 % of run time
+CHECK_STEPS = 5000  # virtual-machine steps between looks at the clock; 1.4 % of run time
 FEW_CELLS = RESULT_BYTES // VALUE_BYTES  # of SQLite: so few cannot be too large
 CHUNK_ROWS = 500  # rows taken before their bytes are counted
 

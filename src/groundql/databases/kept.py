@@ -11,7 +11,6 @@ import marshal
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import apsw
@@ -89,10 +88,9 @@ class KeptOutcomes:
         body = marshal.dumps(self._read() | self._answers)  # another process may have written meanwhile
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, beside = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(body).digest() + body)
-            Path(beside).replace(self.path)
+            beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            beside.write_bytes(hashlib.sha256(body).digest() + body)
+            beside.replace(self.path)
         except OSError:
             return
         self._is_new = False

@@ -200,23 +200,19 @@ def preview(outcome: Outcome | None) -> ResultPreview | None:
     """The head of a result for people; None where nothing ran."""
     if outcome is None or outcome.status != "ok":
         return None
-    return ResultPreview.unchecked(
-        columns=outcome.columns[:N_PREVIEW_COLUMNS],
-        rows=tuple(_shown(row) for row in outcome.rows[:N_PREVIEW_ROWS]),
-        n_rows=len(outcome.rows),
-    )
+    columns, rows = outcome.columns[:N_PREVIEW_COLUMNS], outcome.rows[:N_PREVIEW_ROWS]
+    if len(columns) < len(outcome.columns) or _has_long(rows):
+        rows = tuple(tuple(_shown_cell(value) for value in row[:N_PREVIEW_COLUMNS]) for row in rows)
+    return ResultPreview.unchecked(columns=columns, rows=rows, n_rows=len(outcome.rows))
 
 
-def _shown(row: Row) -> Row:
-    if len(row) <= N_PREVIEW_COLUMNS and all(_fits(value) for value in row):
-        return row
-    return tuple(_shown_cell(value) for value in row[:N_PREVIEW_COLUMNS])
-
-
-def _fits(value: Cell) -> bool:
-    return value is None or (
-        len(value) <= N_PREVIEW_CHARS if isinstance(value, str) else not isinstance(value, bytes)
-    )
+def _has_long(rows: tuple[Row, ...]) -> bool:
+    """Whether a cell has to be cut for display."""
+    for row in rows:
+        for value in row:
+            if isinstance(value, bytes) or (isinstance(value, str) and len(value) > N_PREVIEW_CHARS):
+                return True
+    return False
 
 
 def _shown_cell(value: Cell) -> Cell:
