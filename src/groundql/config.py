@@ -83,6 +83,7 @@ class TrainingSettings(Settings):
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    shard_base: bool = False  # several processes: the frozen base in parts, for one that does not fit a card
     checkpointing: bool = False  # recompute activations: less memory, a third more time
     logging_steps: int = Field(10, ge=1)
     save_steps: int | None = Field(None, ge=1)  # besides every epoch, so that a kill loses less
