@@ -7,6 +7,7 @@ says so.
 """
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -28,11 +29,12 @@ from groundql.training.packs import IGNORE, Pack, collate_pack, make_packs
 from groundql.training.trainer import add_lora
 
 
-def tuned_model(folder: Path, quantization: str, rank: int, *, n_kept: int, ffn_tokens: int) -> Any:
+def tuned_model(folder: Path, quantization: str, rank: int, *, kept: tuple[int, int], ffn_tokens: int) -> Any:
     """A fresh adapter on all linears of the base in `folder`, with the fused step."""
     lora = LoraSettings(rank=rank, alpha=2 * rank)
     model = add_lora(load_base_model(folder, quantization), lora, seed=0)
-    install(model, FusedModel(model, n_kept=n_kept, ffn_tokens=ffn_tokens))
+    fused = FusedModel(model, n_kept_attention=kept[0], n_kept=kept[1], ffn_tokens=ffn_tokens)
+    install(model, fused)
     return model.train()
 
 
@@ -70,7 +72,7 @@ def measure(model: Any, packs: Sequence[Pack], optimizer: Any, seconds: float) -
     """Tokens and questions a second over whole steps, and the allocator's peak."""
     batches = batches_of(packs, model)
     on_cuda = torch.cuda.is_available()
-    for batch in batches[:3]:
+    for batch in batches[:6]:
         one_step(model, batch, optimizer)
     if on_cuda:
         torch.cuda.synchronize()
@@ -126,7 +128,7 @@ def main() -> None:
     parser.add_argument("--model", default="Qwen2.5-Coder-1.5B-Instruct")
     parser.add_argument("--pack-tokens", type=int, nargs="+", default=[8192])
     parser.add_argument("--group-size", type=int, default=16)
-    parser.add_argument("--kept", type=int, nargs="+", default=[0], help="layers that keep all")
+    parser.add_argument("--kept", nargs="+", default=["0+0"], help="layers that keep attention's + all")
     parser.add_argument("--ffn-tokens", type=int, default=4096)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--quantization", default="nf4", choices=["nf4", "fp4", "none"])
@@ -152,12 +154,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = save_random_model((row), asked.weights or Path(temporary) / "model")
         for pack_tokens in asked.pack_tokens:
-            packs = _full_packs(examples, pack_tokens, asked.group_size)
-            for n_kept in asked.kept:
+            packs = full_packs(examples, pack_tokens, asked.group_size)
+            for kept in (tuple(map(int, text.split("+"))) for text in asked.kept):
                 common = {
                     "model": name,
                     "pack_tokens": pack_tokens,
-                    "n_kept": n_kept,
+                    "kept": kept,
                     "ffn_tokens": asked.ffn_tokens,
                     "quantization": asked.quantization,
                     "optimizer": asked.optimizer,
@@ -166,7 +168,7 @@ def main() -> None:
                 }
                 try:
                     model = tuned_model(
-                        folder, asked.quantization, asked.rank, n_kept=n_kept, ffn_tokens=asked.ffn_tokens
+                        folder, asked.quantization, asked.rank, kept=kept, ffn_tokens=asked.ffn_tokens
                     )
                     optimizer = optimizer_of(model, asked.optimizer)
                     print(json.dumps(common | measure(model, packs, optimizer, asked.seconds)), flush=True)
@@ -175,11 +177,12 @@ def main() -> None:
                 except torch.OutOfMemoryError:
                     print(json.dumps(common | {"failed": "out of memory"}), flush=True)
                 model = optimizer = None
+                gc.collect()  # a model refers to itself
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
 
 
-def _full_packs(examples: Sequence[Example], pack_tokens: int, group_size: int) -> list[Pack]:
+def full_packs(examples: Sequence[Example], pack_tokens: int, group_size: int) -> list[Pack]:
     """Up to 40 packs that are at least nine tenths full."""
     fitting = [e for e in examples if e.n_tokens <= pack_tokens]
     packs = make_packs(fitting, pack_tokens=pack_tokens, group_size=group_size, seed=0)

@@ -23,7 +23,7 @@ STAGES = {
     "verdicts": {"databases"},
     "reports": set(),
 }
-JOINS = {"pipeline", "generating", "tuning", "evaluating", "answer"}
+JOINS = {"pipeline", "generating", "encoding", "tuning", "evaluating", "answer"}
 ALLOWED = (
     {"errors": set(), "config": {"errors"}, "records": {"errors"}}
     | {stage: NOUNS | further for stage, further in STAGES.items()}
@@ -38,6 +38,7 @@ HEAVY_PLACES = (
     "training/",
     "decoding/",
     "tuning.py",
+    "encoding.py",
 )
 VERBS_WITHOUT_TORCH = ("compare", "explore", "judge", "plan", "report", "sample")
 

@@ -6,6 +6,7 @@ GroundqlError                     the work failed: exit status 1
 │   ├── DataError                 a data file that cannot be read: names the file and the line
 │   │   └── DatabaseMissing       a database or schema that is not there
 │   └── ModelMissing              a model folder, file or name that holds no weights
+├── NotInDialect                  a query that has no form in the canonical dialect
 ├── PromptTooLong                 a prompt that does not fit even after everything that may shrink has
 ├── TrainingStopped               training could not go on: non-finite steps, memory, disk
 └── DependencyMissing             an optional package that this verb needs
@@ -40,6 +41,10 @@ class DatabaseMissing(DataError):
 
 class ModelMissing(AskedWrongly):
     """A model folder, file or name that holds no weights."""
+
+
+class NotInDialect(GroundqlError):
+    """A query that has no form in the canonical dialect; the message is the reason, in one sentence."""
 
 
 class PromptTooLong(GroundqlError):

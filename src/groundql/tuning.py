@@ -3,14 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from groundql.config import Config
 from groundql.databases.binding import prepare
+from groundql.encoding import encode_labels
 from groundql.errors import AskedWrongly, GroundqlError
-from groundql.generating import Writer, make_prompts, read_schemas, write_completions
+from groundql.generating import Writer, read_schemas, write_completions
 from groundql.models.catalog import BaseModelRow
 from groundql.models.chat import turns_of
 from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer
@@ -22,15 +22,13 @@ from groundql.pipeline import judge_completions
 from groundql.prompts.render import prompt_fingerprint
 from groundql.questions.load import load_data
 from groundql.questions.sample import stratified_sample
-from groundql.records import DataSet, Prompt, Question, Turns
+from groundql.records import DataSet, Question, Turns
 from groundql.training import processes
-from groundql.training.examples import Example, encode_examples, encode_text
+from groundql.training.examples import Example
 from groundql.training.packs import check_lengths
 from groundql.training.preflight import (
     check_disk,
-    check_labels,
     check_positions,
-    check_prompts,
     check_splits,
     rate_warning,
     shown_labels,
@@ -170,10 +168,18 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
     turns = turns_of(tokenizer)
     fingerprint = prompt_fingerprint(config.prompt, turns)
     used = train.model_copy(update={"questions": tuple(questions)})
-    examples, prompts, too_long = _encode(used, config, tokenizer, turns)
-    shrunk = Counter(part for prompt in prompts for part in prompt.shrunk)
-    dev_examples = _encode(dev, config, tokenizer, turns)[0] if dev else []
+    encoded = encode_labels(used, config.prompt, tokenizer, turns)
+    examples, too_long = encoded.examples, encoded.n_too_long
+    shrunk = Counter(part for prompt in encoded.prompts for part in prompt.shrunk)
+    dev_examples = encode_labels(dev, config.prompt, tokenizer, turns).examples if dev else []
+    if encoded.n_not_in_dialect:
+        reasons = "; ".join(f"{n} {reason}" for reason, n in encoded.reasons.most_common(3))
+        say(
+            f"left out: {encoded.n_not_in_dialect} whose gold is not in the {config.prompt.dialect} dialect: {reasons}"
+        )
     if not examples:
+        if not too_long:
+            raise AskedWrongly(f"{config.data.train}: no gold is in the {config.prompt.dialect} dialect")
         raise AskedWrongly(
             f"no question of {config.data.train} fits prompt.max_tokens (now {config.prompt.max_tokens}); raise it"
         )
@@ -201,6 +207,7 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
         counts={
             "train_questions": len(examples),
             "train_questions_too_long": too_long,
+            "train_questions_not_in_dialect": encoded.n_not_in_dialect,
             **counts,
             **{f"shrunk_{k}": v for k, v in shrunk.items()},
             **({"processes": processes.n_processes()} if processes.n_processes() > 1 else {}),
@@ -239,23 +246,6 @@ def _training_questions(
     if not kept:
         raise AskedWrongly(f"{config.data.train}: no question is left to train on")
     return kept, {name: n for name, n in left_out.items() if n}
-
-
-def _encode(
-    data: DataSet, config: Config, tokenizer: Any, turns: Turns
-) -> tuple[list[Example], list[Prompt], int]:
-    """Examples whose labels and prompts are checked, their prompts, and how many questions were too long."""
-    schemas = read_schemas(data, config.prompt.n_examples)
-    count_tokens = lru_cache(4096)(lambda text: len(encode_text(tokenizer, text)))
-    prompts, too_long = make_prompts(
-        data.questions, schemas, settings=config.prompt, turns=turns, count_tokens=count_tokens
-    )
-    golds_by_id = {question.question_id: question.gold_sql or "" for question in data.questions}
-    golds = [golds_by_id[prompt.question_id] for prompt in prompts]
-    examples = encode_examples(prompts, golds, tokenizer, turns)
-    check_labels(examples, golds, tokenizer, turns)
-    check_prompts(examples, prompts, tokenizer)
-    return examples, prompts, len(too_long)
 
 
 def _scorer(prepared: _Prepared, writer: Writer, config: Config) -> ScoreDev | None:

@@ -69,12 +69,12 @@ def assert_same(found, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("n_kept", [0, 1, 2])
-def test_a_fused_pack_has_the_loss_and_gradients_of_separate_sequences(architecture, n_kept):
+@pytest.mark.parametrize("kept", [(0, 0), (1, 0), (1, 1), (0, 2)])
+def test_a_fused_pack_has_the_loss_and_gradients_of_separate_sequences(architecture, kept):
     examples = some_examples()
     expected = by_transformers(tuned(tiny_model(architecture)), examples)
     model = tuned(tiny_model(architecture))
-    install(model, FusedModel(model, n_kept=n_kept, ffn_tokens=17))
+    install(model, FusedModel(model, n_kept_attention=kept[0], n_kept=kept[1], ffn_tokens=17))
     packs = make_packs(examples, pack_tokens=200, group_size=2, seed=1)
     assert len(packs) > 1
     assert_same(loss_and_gradients(model, [collate_pack([pack]) for pack in packs]), expected)

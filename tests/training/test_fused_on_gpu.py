@@ -17,15 +17,15 @@ def on_gpu(batch):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("n_kept", [0, 2])
+@pytest.mark.parametrize("kept", [(0, 0), (1, 1)])
 @pytest.mark.parametrize("window", [None, 8])
-def test_a_pack_on_the_card_has_the_loss_and_gradients_of_separate_sequences(architecture, n_kept, window):
+def test_a_pack_on_the_card_has_the_loss_and_gradients_of_separate_sequences(architecture, kept, window):
     if window and architecture != "starcoder2":
         pytest.skip("only StarCoder2 has a window")
     examples = some_examples(40)
     expected = by_transformers(tuned(tiny_model(architecture, window=window)), examples)
     model = tuned(tiny_model(architecture, window=window)).to("cuda")
-    install(model, FusedModel(model, n_kept=n_kept, ffn_tokens=17))
+    install(model, FusedModel(model, n_kept_attention=kept[0], n_kept=kept[1], ffn_tokens=17))
     packs = make_packs(examples, pack_tokens=250, group_size=4, seed=1)
     found = loss_and_gradients(model, [on_gpu(collate_pack([p], with_spans=True)) for p in packs])
     on_cpu = found[0], {name: g.cpu() for name, g in found[1].items()}

@@ -19,17 +19,15 @@ class FlatAdamW8bit(AdamW8bit):  # type: ignore[misc]  # bitsandbytes is not che
         pieces = flat.data.split([p.numel() for p in self.parts])
         for part, piece in zip(self.parts, pieces, strict=True):
             part.data = piece.view_as(part)
-        super().__init__([flat], lr=lr, weight_decay=weight_decay, percentile_clipping=100)
+        super().__init__([flat], lr=lr, weight_decay=weight_decay)
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; nothing where no parameter has a gradient, zero for those that have none."""
         if all(part.grad is None for part in self.parts):
             return None
         flat = self.param_groups[0]["params"][0]
-        flat.grad = torch.cat(
-            [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in self.parts]
-        )
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
+        flat.grad = torch.cat([gradient.detach().flatten() for gradient in gradients])
         try:
             return super().step(closure)
         finally:

@@ -5,17 +5,44 @@ the same keys; gradients of a key's heads are summed at the end. The recurrence 
 arXiv:2307.08691.
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
 
-from groundql.training.fused.spans import TILE, Spans
+from groundql.training.fused.spans import Spans
 
 _LOG2E = 1.4426950408889634
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """How the kernels cut their work; the tile of one program comes with the spans."""
+
+    step: int = 64  # tokens of the other side that a program reads at a time, forward
+    step_backward: int = 64
+    warps: int = 4
+    warps_backward: int = 4
+    stages: int = 2
+    stages_backward: int = 2
+
+
+def tuning_for(depth: int) -> Tuning:
+    """What was fastest on an H100 for heads of this depth, and fits its shared memory (benchmarks/attention.py)."""
+    if depth > 128:
+        return Tuning(step=32, step_backward=32, warps=8, warps_backward=8)
+    return Tuning()
+
+
 def attend(
-    qkv: torch.Tensor, spans: Spans, n_heads: int, n_kv: int, depth: int, window: int
+    qkv: torch.Tensor,
+    spans: Spans,
+    n_heads: int,
+    n_kv: int,
+    depth: int,
+    window: int,
+    tuning: Tuning | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention of one pack.
 
@@ -26,6 +53,7 @@ def attend(
         n_kv: key heads; a divisor of `n_heads`.
         depth: d, a power of two from 16 to 256.
         window: positions that a token sees back, itself with them; 0: all.
+        tuning: None: `tuning_for`.
 
     Returns:
         (T, heads * d), and (heads, T) fp32: log2 of the sums of the softmax, for backward.
@@ -33,10 +61,11 @@ def attend(
     n_tokens = qkv.shape[0]
     out = torch.empty(n_tokens, n_heads * depth, dtype=qkv.dtype, device=qkv.device)
     log_sums = torch.empty(n_heads, n_tokens, dtype=torch.float32, device=qkv.device)
-    _forward[(triton.cdiv(n_tokens, TILE), n_heads)](
+    how = tuning or tuning_for(depth)
+    _forward[(triton.cdiv(n_tokens, spans.tile), n_heads)](
         qkv, spans.own_start, spans.prefix_start, spans.prefix_end, spans.positions, spans.of_queries,
         out, log_sums, n_tokens, qkv.stride(0), n_heads, n_kv, depth**-0.5 * _LOG2E, window,
-        D=depth, TILE=TILE, num_warps=4 if depth <= 128 else 8, num_stages=2,
+        D=depth, TILE=spans.tile, STEP=how.step, num_warps=how.warps, num_stages=how.stages,
     )  # fmt: skip
     return out, log_sums
 
@@ -53,11 +82,11 @@ def _sees(queries, keys, own, low, high, q_pos, k_pos, window, OWN: tl.constexpr
     return seen
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_tokens"])
 def _forward(
     qkv_ptr, own_ptr, low_ptr, high_ptr, pos_ptr, ranges_ptr, out_ptr, sums_ptr,
     n_tokens, stride, n_heads, n_kv, scale, window,
-    D: tl.constexpr, TILE: tl.constexpr,
+    D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0)
     head = tl.program_id(1)
@@ -79,8 +108,8 @@ def _forward(
     for kind in tl.static_range(2):
         start = tl.load(ranges_ptr + tile * 4 + 2 * kind)
         end = tl.load(ranges_ptr + tile * 4 + 2 * kind + 1)
-        for first in range(start, end, TILE):
-            keys = first + tl.arange(0, TILE)
+        for first in range(start, end, STEP):
+            keys = first + tl.arange(0, STEP)
             there = keys < end
             at = keys.to(tl.int64)[:, None] * stride + lane[None, :]
             k = tl.load(keys_ptr + at, mask=there[:, None], other=0.0)
@@ -112,6 +141,7 @@ def attend_backward(
     spans: Spans,
     shape: tuple[int, int, int],
     window: int,
+    tuning: Tuning | None = None,
 ) -> torch.Tensor:
     """Gradient of `qkv`, like it.
 
@@ -123,24 +153,25 @@ def attend_backward(
         spans: of the pack.
         shape: heads, key heads and d.
         window: as in `attend`.
+        tuning: as in `attend`.
     """
     n_heads, n_kv, depth = shape
     n_tokens = qkv.shape[0]
-    n_tiles = triton.cdiv(n_tokens, TILE)
+    n_tiles = triton.cdiv(n_tokens, spans.tile)
     result = torch.empty_like(qkv)
     deltas = torch.empty_like(log_sums)
     by_head = torch.empty(2, n_tokens, n_heads, depth, dtype=qkv.dtype, device=qkv.device)
-    warps = 4 if depth <= 128 else 8
-    small = 32 if depth > 128 else TILE  # what a program holds at depth 256 must stay within shared memory
+    how = tuning or tuning_for(depth)
+    launch = {"num_warps": how.warps_backward, "num_stages": how.stages_backward, "STEP": how.step_backward}
     _queries_backward[(n_tiles, n_heads)](
         qkv, spans.own_start, spans.prefix_start, spans.prefix_end, spans.positions, spans.of_queries,
         grad, out, log_sums, deltas, result, n_tokens, qkv.stride(0), n_heads, n_kv, depth**-0.5, window,
-        D=depth, TILE=TILE, STEP=small, num_warps=warps, num_stages=2,
+        D=depth, TILE=spans.tile, **launch,
     )  # fmt: skip
     _keys_backward[(n_tiles, n_heads)](
         qkv, spans.own_start, spans.prefix_start, spans.prefix_end, spans.positions, spans.of_keys,
         spans.tile_order, grad, log_sums, deltas, by_head[0], by_head[1], n_tokens, qkv.stride(0), n_heads, n_kv,
-        depth**-0.5, window, D=depth, TILE=TILE, STEP=small, num_warps=warps, num_stages=2,
+        depth**-0.5, window, D=depth, TILE=spans.tile, **launch,
     )  # fmt: skip
     heads = result.view(n_tokens, n_heads + 2 * n_kv, depth)
     shared = by_head.view(2, n_tokens, n_kv, n_heads // n_kv, depth)
@@ -149,7 +180,7 @@ def attend_backward(
     return result
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_tokens"])
 def _queries_backward(
     qkv_ptr, own_ptr, low_ptr, high_ptr, pos_ptr, ranges_ptr, grad_ptr, out_ptr, sums_ptr, deltas_ptr, result_ptr,
     n_tokens, stride, n_heads, n_kv, scale, window,
@@ -197,7 +228,7 @@ def _queries_backward(
     tl.store(result_ptr + at_q, (dq * scale).to(result_ptr.dtype.element_ty), mask=real[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_tokens"])
 def _keys_backward(
     qkv_ptr, own_ptr, low_ptr, high_ptr, pos_ptr, ends_ptr, order_ptr, grad_ptr, sums_ptr, deltas_ptr, dk_ptr, dv_ptr,
     n_tokens, stride, n_heads, n_kv, scale, window,

@@ -41,7 +41,7 @@ def rows_at_once(vocab: int) -> int:
     return max(1, LOGITS_AT_ONCE // vocab)
 
 
-class _LabelLoss(torch.autograd.Function):
+class _LabelLoss(torch.autograd.Function):  # type: ignore[misc]  # torch is not checked
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         ops = element_ops(rows.device)

@@ -1,12 +1,13 @@
 """Forward and backward of one decoder layer, written out: what is kept, what is computed again, in which order.
 
 Pre-norm layers with rotary positions: RMSNorm and gated FFN (Qwen2, Llama), LayerNorm and plain FFN (StarCoder2).
-A layer keeps its input alone and computes the rest again, or keeps all that its backward reads, as memory allows.
-The FFN's backward goes over the tokens in pieces: its inner width is what takes memory.
+A layer keeps its input alone and computes the rest again, or keeps more, as memory allows (`Keep`). The FFN's backward
+goes over the tokens in pieces: its inner width is what takes memory.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -23,6 +24,14 @@ class Attention(Protocol):
 
     def backward(self, grad: torch.Tensor, qkv: torch.Tensor, out: torch.Tensor, kept: Any) -> torch.Tensor:
         """The gradient of `qkv`."""
+
+
+class Keep(IntEnum):
+    """What a layer keeps for its backward; each saves time over the one before and takes more memory."""
+
+    INPUT = 0  # all else is computed again
+    ATTENTION = 1  # what attention made: little memory for what it saves
+    ALL = 2  # the FFN's inner tensors too: nothing is computed again
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class PassContext:
     attention: Attention
     cos: torch.Tensor  # (T, d)
     sin: torch.Tensor
-    scratch: torch.Tensor  # flat, for one merged matrix at a time
+    scratch: tuple[torch.Tensor, torch.Tensor]  # flat, for one merged matrix each: a large one, and `down`
     ffn_tokens: int  # tokens that go through the FFN together in backward
 
 
@@ -81,26 +90,29 @@ class _Kept:
     inner: list[torch.Tensor]  # of each piece of tokens; empty: to be computed again
 
 
-def run_layer(x: torch.Tensor, layer: Layer, context: PassContext, *, keep: bool) -> torch.Tensor:
-    """The stream after `layer`; x: (T, h). With `keep`, backward computes nothing again."""
+def run_layer(x: torch.Tensor, layer: Layer, context: PassContext, *, keep: Keep) -> torch.Tensor:
+    """The stream after `layer`; x: (T, h)."""
     out: torch.Tensor = _LayerPass.apply(x, layer, context, keep, *layer.parameters)
     return out
 
 
-class _LayerPass(torch.autograd.Function):
+class _LayerPass(torch.autograd.Function):  # type: ignore[misc]  # torch is not checked
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, layer: Layer, context: PassContext, keep: bool, *_: torch.Tensor
+        ctx: Any, x: torch.Tensor, layer: Layer, context: PassContext, keep: Keep, *_: torch.Tensor
     ) -> torch.Tensor:
-        kept = _attention_half(x, layer, context, keep=keep)
-        out = torch.empty_like(x)
+        kept = _attention_half(x, layer, context, keep=keep > Keep.INPUT)
+        out = kept.middle if keep == Keep.INPUT else torch.empty_like(x)
+        inner_weight = merged(layer.inner, context.scratch[0])
+        down_weight = merged(layer.down, context.scratch[1])
         for some in _pieces(x, context):
-            inner = _inner(kept.middle[some], layer, context)
+            middle = kept.middle[some]
+            inner = _product(_norm(middle, layer.ffn_norm, context), inner_weight, layer.inner.bias)
             gated = context.ops.gate_forward(inner, layer.down.n_in)
-            _add_product(kept.middle[some], gated, layer.down, context, out[some])
-            if keep:
+            _add_product(middle, gated, down_weight, layer.down.bias, out[some])
+            if keep == Keep.ALL:
                 kept.inner.append(inner)
-        ctx.layer, ctx.context, ctx.kept = layer, context, kept if keep else None
+        ctx.layer, ctx.context, ctx.kept = layer, context, kept if keep > Keep.INPUT else None
         ctx.save_for_backward(x)
         return out
 
@@ -117,12 +129,11 @@ class _LayerPass(torch.autograd.Function):
 
 def _attention_half(x: torch.Tensor, layer: Layer, context: PassContext, *, keep: bool) -> _Kept:
     normed = _norm(x, layer.attention_norm, context)
-    weight = merged(layer.qkv, context.scratch)
-    qkv = _product(normed, weight, layer.qkv.bias)
+    qkv = _product(normed, merged(layer.qkv, context.scratch[0]), layer.qkv.bias)
     context.ops.rotate_(qkv, context.cos, context.sin, layer.n_rotated)
     attended, state = context.attention.forward(qkv, keep=keep)
     middle = torch.empty_like(x)
-    _add_product(x, attended, layer.out, context, middle)
+    _add_product(x, attended, merged(layer.out, context.scratch[1]), layer.out.bias, middle)
     return _Kept(qkv, attended, state, middle, [])
 
 
@@ -133,19 +144,18 @@ def _ffn_backward(
     of_inner, of_down = AdapterGradients(layer.inner), AdapterGradients(layer.down)
     of_middle = torch.empty_like(grad)
     norm = layer.ffn_norm
+    inner_weight = merged(layer.inner, context.scratch[0])
+    down_weight = merged(layer.down, context.scratch[1])
     for place, some in enumerate(_pieces(grad, context)):
         middle, of_out = kept.middle[some], grad[some]
         normed = _norm(middle, norm, context)
-        if kept.inner:
-            inner = kept.inner[place]
-        else:
-            inner = _product(normed, merged(layer.inner, context.scratch), layer.inner.bias)
-        gated = of_out @ merged(layer.down, context.scratch)  # its gradient, then itself
+        inner = kept.inner[place] if kept.inner else _product(normed, inner_weight, layer.inner.bias)
+        gated = of_out @ down_weight  # its gradient, then itself
         context.ops.gate_backward_(inner, gated)  # `inner` becomes its gradient
         of_down.add(gated, of_out)
         del gated
         of_inner.add(normed, inner)
-        of_normed = inner @ merged(layer.inner, context.scratch)
+        of_normed = inner @ inner_weight
         of_middle[some] = context.ops.norm_backward(
             of_normed, middle, norm.weight, is_layer_norm=norm.bias is not None, eps=norm.eps, residual=of_out
         )
@@ -158,7 +168,7 @@ def _attention_backward(
     """Gradients of the layer's input, and of the adapters of attention."""
     of_out, of_qkv = AdapterGradients(layer.out), AdapterGradients(layer.qkv)
     norm = layer.attention_norm
-    of_attended = of_middle @ merged(layer.out, context.scratch)
+    of_attended = of_middle @ merged(layer.out, context.scratch[1])
     of_out.add(kept.attended, of_middle)
     grad = context.attention.backward(of_attended, kept.qkv, kept.attended, kept.attention)
     context.ops.rotate_(grad, context.cos, context.sin, layer.n_rotated, back=True)
@@ -167,7 +177,7 @@ def _attention_backward(
     if layer.is_first:
         return None, grads
     of_x = context.ops.norm_backward(
-        grad @ merged(layer.qkv, context.scratch),
+        grad @ merged(layer.qkv, context.scratch[0]),
         x,
         norm.weight,
         is_layer_norm=norm.bias is not None,
@@ -189,19 +199,20 @@ def _norm(x: torch.Tensor, norm: Norm, context: PassContext) -> torch.Tensor:
     return out
 
 
-def _inner(middle: torch.Tensor, layer: Layer, context: PassContext) -> torch.Tensor:
-    normed = _norm(middle, layer.ffn_norm, context)
-    return _product(normed, merged(layer.inner, context.scratch), layer.inner.bias)
-
-
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     return x @ weight.t() if bias is None else torch.addmm(bias, x, weight.t())
 
 
 def _add_product(
-    stream: torch.Tensor, x: torch.Tensor, matrix: Matrix, context: PassContext, out: torch.Tensor
+    stream: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
 ) -> None:
-    """Write `stream` plus what `matrix` makes of x into `out`."""
-    torch.addmm(stream, x, merged(matrix, context.scratch).t(), out=out)
-    if matrix.bias is not None:
-        out += matrix.bias
+    """Write `stream` plus what `weight` and `bias` make of x into `out`, which may be `stream` itself."""
+    if out is not stream and out.data_ptr() != stream.data_ptr():
+        out.copy_(stream)
+    out.addmm_(x, weight.t())
+    if bias is not None:
+        out += bias

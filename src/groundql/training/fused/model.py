@@ -14,7 +14,7 @@ from groundql.models.load import is_recent_cuda
 from groundql.training.attention import PackLayout
 from groundql.training.fused.attend import FlashAttention, PlainAttention
 from groundql.training.fused.head import element_ops, summed_loss
-from groundql.training.fused.layer import Layer, Norm, PassContext, run_layer
+from groundql.training.fused.layer import Keep, Layer, Norm, PassContext, run_layer
 from groundql.training.fused.spans import Spans
 from groundql.training.fused.weights import read_matrix
 
@@ -26,8 +26,10 @@ FFN_TOKENS = 4096  # of a piece in backward: larger pieces gain nothing in matri
 class FusedModel:
     """The decoder of a PEFT model as `Layer`s, with what a pass over it needs."""
 
-    def __init__(self, model: Any, *, n_kept: int, ffn_tokens: int = FFN_TOKENS) -> None:
-        """`n_kept` of the last layers keep what their backward reads; the others compute it again."""
+    def __init__(
+        self, model: Any, *, n_kept: int = 0, n_kept_attention: int = 0, ffn_tokens: int = FFN_TOKENS
+    ) -> None:
+        """The `n_kept` last layers keep all that backward reads, the `n_kept_attention` before them that of attention."""
         base = model.get_base_model()
         self.decoder = base.model
         self.config = base.config
@@ -42,8 +44,12 @@ class FusedModel:
             self.config.num_key_value_heads,
             depth or self.config.hidden_size // n_heads,
         )
-        self.n_kept, self.ffn_tokens = n_kept, ffn_tokens
-        self.scratch: torch.Tensor | None = None
+        n_again = max(0, len(self.layers) - n_kept - n_kept_attention)
+        n_attention = len(self.layers) - n_again - min(n_kept, len(self.layers))
+        self.keeps = [Keep.INPUT] * n_again + [Keep.ATTENTION] * n_attention
+        self.keeps += [Keep.ALL] * (len(self.layers) - len(self.keeps))
+        self.ffn_tokens = ffn_tokens
+        self.scratch: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of the model is for use, not for training."""
@@ -76,15 +82,17 @@ class FusedModel:
             scratch=self._scratch(x),
             ffn_tokens=self.ffn_tokens,
         )
-        for i, layer in enumerate(self.layers):
-            x = run_layer(x, layer, context, keep=len(self.layers) - i <= self.n_kept)
-        return self.decoder.norm(x.index_select(0, places))  # type: ignore[no-any-return]
+        for layer, keep in zip(self.layers, self.keeps, strict=True):
+            x = run_layer(x, layer, context, keep=keep)
+        return self.decoder.norm(x.index_select(0, places))
 
-    def _scratch(self, x: torch.Tensor) -> torch.Tensor:
-        """One flat buffer for the largest merged matrix; empty on a CPU, which keeps matrices."""
+    def _scratch(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Flat buffers for two merged matrices, the second for `out` and `down`; empty on a CPU, which needs none."""
         if self.scratch is None:
-            largest = max(m.n_out * m.n_in for layer in self.layers for m in layer.matrices)
-            self.scratch = x.new_empty(largest if x.device.type == "cuda" else 0)
+            first = max(m.n_out * m.n_in for layer in self.layers for m in (layer.qkv, layer.inner))
+            second = max(m.n_out * m.n_in for layer in self.layers for m in (layer.out, layer.down))
+            on_cuda = x.device.type == "cuda"
+            self.scratch = x.new_empty(first if on_cuda else 0), x.new_empty(second if on_cuda else 0)
         return self.scratch
 
 

@@ -27,15 +27,20 @@ class Spans:
     )  # (n, 4): keys that a tile of queries sees: [0, 1) of prefixes, [2, 3) of their own
     of_keys: torch.Tensor  # (n,): end of the queries that see a tile of keys; they begin with the tile
     tile_order: torch.Tensor  # (n,): tiles of keys, those with most queries first
+    tile: int  # tokens of a tile
 
     def to(self, device: torch.device | str, **options: Any) -> "Spans":
         """The same on another device: accelerate calls this when it moves a batch."""
-        return Spans(
-            **{name: getattr(self, name).to(device, **options) for name in self.__dataclass_fields__}
-        )
+        moved = {
+            name: value.to(device, **options) if isinstance(value, torch.Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return Spans(**moved)
 
 
-def spans_of(groups: Sequence[int], questions: Sequence[int], positions: Sequence[int]) -> Spans:
+def spans_of(
+    groups: Sequence[int], questions: Sequence[int], positions: Sequence[int], *, tile: int = TILE
+) -> Spans:
     """The spans of one pack, from each token's group, question (-1: prefix) and position, as in `Pack`."""
     group, question = torch.tensor(groups), torch.tensor(questions)
     n = len(group)
@@ -55,25 +60,27 @@ def spans_of(groups: Sequence[int], questions: Sequence[int], positions: Sequenc
     some = prefix_end > group_start
     of_queries = torch.stack(
         [
-            _by_tile(torch.where(some, group_start, n), n).amin(1),
-            _by_tile(torch.where(some, prefix_end, 0), 0).amax(1),
-            _by_tile(own_start, n).amin(1),
-            _by_tile(at + 1, 0).amax(1),
+            _by_tile(torch.where(some, group_start, n), n, tile).amin(1),
+            _by_tile(torch.where(some, prefix_end, 0), 0, tile).amax(1),
+            _by_tile(own_start, n, tile).amin(1),
+            _by_tile(at + 1, 0, tile).amax(1),
         ],
         dim=1,
     )
-    seen = _by_tile(last, 0).amax(1)
-    order = (seen - torch.arange(0, n, TILE)).argsort(descending=True, stable=True)
-    return Spans(
-        *(
-            x.to(torch.int32)
-            for x in (
-                own_start, group_start, prefix_end, torch.tensor(positions), of_queries, seen, order,
-            )
-        )
-    )  # fmt: skip
+    seen = _by_tile(last, 0, tile).amax(1)
+    order = (seen - torch.arange(0, n, tile)).argsort(descending=True, stable=True)
+    tensors = {
+        "own_start": own_start,
+        "prefix_start": group_start,
+        "prefix_end": prefix_end,
+        "positions": torch.tensor(positions),
+        "of_queries": of_queries,
+        "of_keys": seen,
+        "tile_order": order,
+    }
+    return Spans(tile=tile, **{name: value.to(torch.int32) for name, value in tensors.items()})
 
 
-def _by_tile(values: torch.Tensor, fill: int) -> torch.Tensor:
-    """(n, TILE): the tokens of each tile, the last one filled up."""
-    return torch.nn.functional.pad(values, (0, -len(values) % TILE), value=fill).view(-1, TILE)
+def _by_tile(values: torch.Tensor, fill: int, tile: int) -> torch.Tensor:
+    """(n, tile): the tokens of each tile, the last one filled up."""
+    return torch.nn.functional.pad(values, (0, -len(values) % tile), value=fill).view(-1, tile)

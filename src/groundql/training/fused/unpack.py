@@ -49,6 +49,7 @@ def merge_4bit(
         BLOCK=state.blocksize,
         BLOCK2=state.state2.blocksize if nested else 1,
         NESTED=nested,
+        ALIGNED=n_in % state.blocksize == 0 and _COLS % state.blocksize == 0,
         RANK=max(16, triton.next_power_of_2(rank)) if rank else 0,
         ROWS=_ROWS,
         COLS=_COLS,
@@ -60,24 +61,29 @@ def merge_4bit(
 def _merge_4bit(
     packed_ptr, code_ptr, absmax_ptr, code2_ptr, absmax2_ptr, offset_ptr, a_ptr, b_ptr, out_ptr,
     n_out, n_in, rank, scale,
-    BLOCK: tl.constexpr, BLOCK2: tl.constexpr, NESTED: tl.constexpr, RANK: tl.constexpr,
-    ROWS: tl.constexpr, COLS: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK2: tl.constexpr, NESTED: tl.constexpr, ALIGNED: tl.constexpr,
+    RANK: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     half = tl.program_id(1) * (COLS // 2) + tl.arange(0, COLS // 2)
     inside = (rows < n_out)[:, None] & (half < n_in // 2)[None, :]
     at = rows.to(tl.int64)[:, None] * (n_in // 2) + half[None, :]
     byte = tl.load(packed_ptr + at, mask=inside, other=0).to(tl.int32)
-    block = (2 * at) // BLOCK
-    if NESTED:
-        offset = tl.load(offset_ptr)
-        code2 = tl.load(code2_ptr + tl.load(absmax_ptr + block, mask=inside, other=0).to(tl.int32))
-        absmax = code2 * tl.load(absmax2_ptr + block // BLOCK2, mask=inside, other=0.0) + offset
-    else:
-        absmax = tl.load(absmax_ptr + block, mask=inside, other=0.0)
-    high = tl.load(code_ptr + (byte >> 4)) * absmax
-    low = tl.load(code_ptr + (byte & 15)) * absmax
+    high = tl.load(code_ptr + (byte >> 4))
+    low = tl.load(code_ptr + (byte & 15))
     weight = tl.interleave(high, low)  # (ROWS, COLS)
+    if ALIGNED:  # a row is whole blocks: a scale for each
+        blocks = tl.program_id(1) * (COLS // BLOCK) + tl.arange(0, COLS // BLOCK)
+        real = (rows < n_out)[:, None] & (blocks < n_in // BLOCK)[None, :]
+        block = rows.to(tl.int64)[:, None] * (n_in // BLOCK) + blocks[None, :]
+        absmax = _scales(absmax_ptr, code2_ptr, absmax2_ptr, offset_ptr, block, real, BLOCK2, NESTED)
+        parts = tl.reshape(weight, (ROWS, COLS // BLOCK, BLOCK)) * absmax[:, :, None]
+        weight = tl.reshape(parts, (ROWS, COLS))
+    else:
+        absmax = _scales(
+            absmax_ptr, code2_ptr, absmax2_ptr, offset_ptr, (2 * at) // BLOCK, inside, BLOCK2, NESTED
+        )
+        weight *= tl.interleave(absmax, absmax)
     cols = tl.program_id(1) * COLS + tl.arange(0, COLS)
     if RANK > 0:
         weight += (
@@ -86,6 +92,20 @@ def _merge_4bit(
     whole = (rows < n_out)[:, None] & (cols < n_in)[None, :]
     to = rows.to(tl.int64)[:, None] * n_in + cols[None, :]
     tl.store(out_ptr + to, weight.to(out_ptr.dtype.element_ty), mask=whole)
+
+
+@triton.jit
+def _scales(
+    absmax_ptr, code2_ptr, absmax2_ptr, offset_ptr, block, real, BLOCK2: tl.constexpr, NESTED: tl.constexpr
+):
+    """The scales of these blocks, in fp32."""
+    if NESTED:
+        code = tl.load(absmax_ptr + block, mask=real, other=0).to(tl.int32)
+        of_scale = tl.load(absmax2_ptr + block // BLOCK2, mask=real, other=0.0)
+        scale = tl.load(code2_ptr + code) * of_scale + tl.load(offset_ptr)
+    else:
+        scale = tl.load(absmax_ptr + block, mask=real, other=0.0)
+    return scale
 
 
 @triton.jit

@@ -103,13 +103,13 @@ def merged(matrix: Matrix, buffer: torch.Tensor) -> torch.Tensor:
 
 def _merged_plain(matrix: Matrix, dtype: torch.dtype) -> torch.Tensor:
     """The same in torch. On a CPU the frozen weights are unpacked once and kept: memory is not short there."""
-    dense = matrix.dense
-    if dense is None:
+    dense: torch.Tensor = matrix.dense
+    if matrix.dense is None:
         dense = torch.cat([_unpacked(linear.base, dtype) for linear in matrix.linears])
         matrix.dense = dense if dense.device.type == "cpu" else None
     if all(linear.adapter is None for linear in matrix.linears):
         return dense
-    out = dense.clone() if dense is matrix.dense else dense
+    out: torch.Tensor = dense.clone() if matrix.dense is not None else dense
     for linear, part in zip(matrix.linears, out.split(matrix.rows), strict=True):
         if linear.adapter:
             a, b, scale = linear.adapter
@@ -131,28 +131,36 @@ class AdapterGradients:
         self.matrix = matrix
         self.tuned = [linear for linear in matrix.linears if linear.a is not None]
         self.sums: list[torch.Tensor | None] = [None] * (2 * len(self.tuned))
+        self.factors: tuple[torch.Tensor, list[torch.Tensor]] | None = (
+            None  # A of all, B of each with its scale
+        )
 
     def add(self, x: torch.Tensor, grad: torch.Tensor) -> None:
         """x: (T, n_in), what the matrix read. grad: (T, n_out), the gradient of what it wrote."""
         if not self.tuned:
             return
-        a = torch.cat([linear.a.detach() for linear in self.tuned if linear.a is not None]).to(x.dtype)
-        ranks = [linear.a.shape[0] for linear in self.tuned if linear.a is not None]
+        if self.factors is None:
+            self.factors = self._read_factors(x.dtype)
+        a, bs = self.factors
+        ranks = [b.shape[1] for b in bs]
         down = (x @ a.t()).split(ranks, dim=1)  # (T, rank) each: what A made of the input
         grads = [
             part
             for part, linear in zip(grad.split(self.matrix.rows, dim=1), self.matrix.linears, strict=True)
             if linear.a is not None
         ]
-        ups = [
-            g @ (linear.b.detach() * linear.scale).to(x.dtype)
-            for g, linear in zip(grads, self.tuned, strict=True)
-            if linear.b is not None
-        ]
-        of_a = _product(torch.cat(ups, dim=1).t(), x).split(ranks)
+        ups = [g @ b for g, b in zip(grads, bs, strict=True)]
+        up = ups[0] if len(ups) == 1 else torch.cat(ups, dim=1)
+        of_a = _product(up.t(), x).split(ranks)
         for i, (g, u) in enumerate(zip(grads, down, strict=True)):
             self._add(2 * i, of_a[i])
             self._add(2 * i + 1, _product(g.t(), u) * self.tuned[i].scale)
+
+    def _read_factors(self, dtype: torch.dtype) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        adapters = [linear.adapter for linear in self.tuned]
+        found = [adapter for adapter in adapters if adapter is not None]
+        a = torch.cat([a for a, _, _ in found]).to(dtype)
+        return a, [(b * scale).to(dtype) for _, b, scale in found]
 
     def _add(self, place: int, value: torch.Tensor) -> None:
         before = self.sums[place]

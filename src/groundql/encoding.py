@@ -1,0 +1,69 @@
+"""Questions to training examples: prompts, and golds in the dialect as labels, all checked."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from groundql.config import PromptSettings
+from groundql.databases.binding import prepare
+from groundql.errors import NotInDialect
+from groundql.generating import make_prompts, read_schemas
+from groundql.prompts.dialect import in_dialect, standard_sql
+from groundql.records import DataSet, Prompt, Question, Schema, Turns
+from groundql.training.examples import Example, encode_examples, encode_text
+from groundql.training.preflight import check_labels, check_prompts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Questions as token ids, and what became of the others."""
+
+    examples: list[Example]
+    prompts: list[Prompt]
+    n_too_long: int
+    n_not_in_dialect: int
+    reasons: Counter[str]  # why a gold is not in the dialect
+
+
+def encode_labels(data: DataSet, settings: PromptSettings, tokenizer: Any, turns: Turns) -> Encoded:
+    """Examples whose labels are golds in the dialect of the settings. A question without such a gold is left out."""
+    schemas = read_schemas(data, settings.n_examples)
+    count_tokens = lru_cache(4096)(lambda text: len(encode_text(tokenizer, text)))
+    labels: dict[str, str] = {}
+    reasons: Counter[str] = Counter()
+    for question in data.questions:
+        try:
+            labels[question.question_id] = _label(question, schemas[question.db_id], settings)
+        except NotInDialect as error:
+            reasons[str(error)] += 1
+    prompts, too_long = make_prompts(
+        [question for question in data.questions if question.question_id in labels],
+        schemas,
+        settings=settings,
+        turns=turns,
+        count_tokens=count_tokens,
+        databases=data.databases,
+    )
+    golds = [labels[prompt.question_id] for prompt in prompts]
+    examples = encode_examples(prompts, golds, tokenizer, turns)
+    check_labels(examples, golds, tokenizer, turns)
+    check_prompts(examples, prompts, tokenizer)
+    return Encoded(
+        examples=examples,
+        prompts=prompts,
+        n_too_long=len(too_long),
+        n_not_in_dialect=reasons.total(),
+        reasons=reasons,
+    )
+
+
+def _label(question: Question, schema: Schema, settings: PromptSettings) -> str:
+    """What the model is to write. NotInDialect where the gold has no such form, or one that does not bind."""
+    label = in_dialect(question.gold_sql or "", schema, settings.dialect)
+    if settings.dialect == "raw":
+        return label
+    refusal = prepare(schema, standard_sql(label))
+    if refusal is not None:
+        raise NotInDialect(f"its canonical form does not bind: {refusal}")
+    return label
