@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -79,7 +79,8 @@ class TrainingSettings(Settings):
 
     epochs: float = Field(3.0, gt=0)
     packing: Literal["shared", "none"] = "shared"  # shared: one schema, many questions; none: padded batches
-    pack_tokens: int = Field(2048, ge=64)  # token budget of a pack (shared)
+    # Token budget of a pack (shared). "auto": the largest that memory_gib takes, up to 8,192.
+    pack_tokens: Literal["auto"] | Annotated[int, Field(ge=64)] = 2048
     group_size: int = Field(16, ge=1)  # questions a schema at most, before the pack takes another database
     batch_size: int = Field(1, ge=1)  # rows a forward pass: packs (shared) or questions (none)
     accumulation: int = Field(1, ge=1)
@@ -89,12 +90,22 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     shard_base: bool = False  # several processes: the frozen base in parts, for one that does not fit a card
-    checkpointing: bool = False  # recompute activations: less memory, a third more time
+    # Compute again in backward what a layer made: less memory, up to a third more time. "auto": as much as memory_gib
+    # needs, nothing where no card is named.
+    checkpointing: Literal["auto"] | bool = "auto"
+    optimizer: Literal["auto", "adamw", "adamw_8bit"] = "auto"  # auto: 8-bit state where a card is named
     logging_steps: int = Field(10, ge=1)
     save_steps: int | None = Field(None, ge=1)  # besides every epoch, so that a kill loses less
     max_minutes: float | None = Field(None, gt=0)  # of optimisation: then it stops where it is, and says so
     select_by: Literal["ex_strict", "grounded", "loss", "last"] = "ex_strict"  # which checkpoint is kept
     seed: int = 7
+
+    @property
+    def budget_tokens(self) -> int:
+        """`pack_tokens` as a number; for "auto" `models.memory.with_pack` puts one in its place first."""
+        if self.pack_tokens == "auto":
+            raise SettingError("training.pack_tokens = 'auto' needs a plan: set memory_gib, or give a number")
+        return self.pack_tokens
 
 
 class GenerationSettings(Settings):
@@ -122,6 +133,14 @@ class Config(Settings):
     generation: GenerationSettings = GenerationSettings()
     judging: JudgingSettings = JudgingSettings()
     memory_gib: float | None = Field(None, gt=0)  # the card to fit; None: whatever is there
+
+    @property
+    def eight_bit_state(self) -> bool:
+        """Whether the optimizer holds its moments in 8 bit (on CUDA; not with float16, whose scaler needs its own)."""
+        if self.model.compute_dtype == "float16":
+            return False
+        asked = self.training.optimizer
+        return self.memory_gib is not None if asked == "auto" else asked == "adamw_8bit"
 
     @model_validator(mode="after")
     def _selection_needs_dev(self) -> "Config":

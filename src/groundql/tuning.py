@@ -14,7 +14,7 @@ from groundql.generating import Writer, read_schemas, write_completions
 from groundql.models.catalog import BaseModelRow
 from groundql.models.chat import turns_of
 from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer
-from groundql.models.memory import Plan, check_fits, plan_of, write_plan
+from groundql.models.memory import Plan, check_fits, plan_of, with_pack, with_settings, write_plan
 from groundql.models.shape import read_shape
 from groundql.models.source import find_base
 from groundql.models.workload import QuestionLengths
@@ -36,6 +36,7 @@ from groundql.training.preflight import (
 )
 from groundql.training.processes import StoppedElsewhere
 from groundql.training.run_folder import RunInfo, check_free, finish_run, start_run, versions, write_run
+from groundql.training.step import cap_memory
 from groundql.training.trainer import OnStep, ScoreDev, add_lora, train_adapter
 
 Say = Callable[[str], None]
@@ -50,6 +51,7 @@ class _Prepared:
     dev: DataSet | None
     info: RunInfo
     plan: Plan | None
+    pack_tokens: int | None  # what the settings say, or what "auto" came to
 
 
 def tune(
@@ -82,11 +84,16 @@ def _say_nothing(_: str) -> None:
 
 
 def _tune(config: Config, run_dir: Path, resume: bool, say: Say, on_step: OnStep | None) -> RunInfo:
-    prepared = processes.from_first(lambda: _prepare(config, run_dir, resume, say))
+    settings = config
+    prepared = processes.from_first(lambda: _prepare(settings, run_dir, resume, say))
     info, plan = prepared.info, prepared.plan
+    if plan and plan.card_mib:
+        cap_memory(plan.card_mib, plan.context_mib)
     writer = _load_writer(config, info.turns)
     model = add_lora(writer.loaded.model, config.lora, seed=config.training.seed)
-    processes.from_first(lambda: start_run(run_dir, config, info, resume=resume))
+    if prepared.pack_tokens:
+        config = with_settings(config, [("training.pack_tokens", prepared.pack_tokens)])
+    processes.from_first(lambda: start_run(run_dir, settings, info, resume=resume))
     if plan and processes.is_first():
         write_plan(run_dir, plan)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -101,6 +108,7 @@ def _tune(config: Config, run_dir: Path, resume: bool, say: Say, on_step: OnStep
         score_dev=_scorer(prepared, writer, config),
         on_step=on_step,
         resume=resume,
+        keeps=plan.keeps if plan else None,
     )
     results = {key: round(float(value), 3) for key, value in asdict(result).items() if value is not None}
     if plan:
@@ -140,14 +148,19 @@ def _plan(config: Config, row: BaseModelRow, examples: list[Example]) -> Plan:
     Raises:
         GroundqlError: `memory_gib` is set and too small; names the change that would fit.
     """
-    lengths = [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
+    lengths = _lengths(examples)
     plan = plan_of(config, row, lengths)
     check_fits(plan, config, row, lengths)
     return plan
 
 
+def _lengths(examples: list[Example]) -> list[QuestionLengths]:
+    return [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
+
+
 def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared:
     """Data read, prompts encoded, and everything checked that can be before weights are loaded; all of it said."""
+    settings_fingerprint = config.fingerprint()
     if not resume:
         check_free(run_dir)
     train, dev = load_data(config.data.train), load_data(config.data.dev) if config.data.dev else None
@@ -183,8 +196,9 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
         raise AskedWrongly(
             f"no question of {config.data.train} fits prompt.max_tokens (now {config.prompt.max_tokens}); raise it"
         )
+    config = with_pack(config, row, _lengths([*examples, *dev_examples]))
     if config.training.packing == "shared":
-        check_lengths([*examples, *dev_examples], config.training.pack_tokens)
+        check_lengths([*examples, *dev_examples], config.training.budget_tokens)
     check_positions([*examples, *dev_examples], row)
     say(
         f"training on {len(examples)} questions of {len({e.db_id for e in examples})} databases"
@@ -202,7 +216,7 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
         turns=turns,
         prompt=config.prompt,
         prompt_fingerprint=fingerprint,
-        config_fingerprint=config.fingerprint(),
+        config_fingerprint=settings_fingerprint,
         data_fingerprints={name: part.fingerprint() for name, part in given.items()},
         counts={
             "train_questions": len(examples),
@@ -214,7 +228,10 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
         },
         versions=versions(),
     )
-    return _Prepared(examples=examples, dev_examples=dev_examples, dev=dev, info=info, plan=plan)
+    pack_tokens = config.training.budget_tokens if config.training.packing == "shared" else None
+    return _Prepared(
+        examples=examples, dev_examples=dev_examples, dev=dev, info=info, plan=plan, pack_tokens=pack_tokens
+    )
 
 
 def _training_questions(

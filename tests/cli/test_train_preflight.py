@@ -76,6 +76,7 @@ def test_what_dev_holds_too_is_left_out_and_counted(tmp_path, config):
     assert read_run(tmp_path / "run").counts == {
         "train_questions": len(TRAIN) - 2,
         "train_questions_too_long": 0,
+        "train_questions_not_in_dialect": 0,
         "left_out_asked_in_dev_or_test": 1,
         "left_out_gold_in_dev_or_test": 1,
     }

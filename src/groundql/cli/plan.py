@@ -13,7 +13,7 @@ from groundql.cli import app
 from groundql.cli.progress import say
 from groundql.config import Config, load_config
 from groundql.errors import AskedWrongly, DataError, ModelMissing, NotInDialect
-from groundql.models.memory import Plan, check_fits, find_change, plan_of
+from groundql.models.memory import Plan, check_fits, find_change, plan_of, with_pack
 from groundql.models.shape import read_shape
 from groundql.models.source import ModelSource, find_base
 from groundql.models.workload import QuestionLengths
@@ -53,6 +53,7 @@ def plan(
     source = _find_model(settings.model.name)
     row = read_shape(source)
     lengths = read_lengths(settings, source)
+    settings = with_pack(settings, row, lengths.questions)
     found = plan_of(settings, row, lengths.questions, lengths_from=lengths.source)
     if as_json:
         change = find_change(settings, row, lengths.questions) if found.fits is False else None
@@ -93,7 +94,8 @@ def read_lengths(config: Config, source: ModelSource) -> Lengths:
     if not found:
         raise AskedWrongly(f"{config.data.train}: no question with a gold fits prompt.max_tokens")
     longest = max(question.n_tokens for question in found)
-    if config.training.packing == "shared" and longest > config.training.pack_tokens:
+    fixed = config.training.packing == "shared" and config.training.pack_tokens != "auto"
+    if fixed and longest > config.training.budget_tokens:
         message = (
             f"the longest question has {longest} tokens: raise training.pack_tokens "
             f"(now {config.training.pack_tokens}) or lower prompt.max_tokens"
@@ -200,7 +202,7 @@ def _assumed(config: Config, reason: str) -> Lengths:
     if not config.prompt.schema_:
         schema, room = WITHOUT_SCHEMA_TOKENS, min(room, WITHOUT_SCHEMA_TOKENS + LONGEST_QUESTION_TOKENS)
     if config.training.packing == "shared":
-        room = min(room, config.training.pack_tokens - BIRD_LONGEST_SQL)
+        room = min(room, config.training.budget_tokens - BIRD_LONGEST_SQL)
     longest = QuestionLengths("longest", max(1, room - question), question, BIRD_LONGEST_SQL)
     found = [
         QuestionLengths(database, min(schema, longest.n_prefix), question, sql)
@@ -213,11 +215,13 @@ def _assumed(config: Config, reason: str) -> Lengths:
 
 def _print_plan(found: Plan, config: Config, lengths: Lengths) -> None:
     training, lora = config.training, config.lora
-    batch = f"packs of {training.pack_tokens:,} tokens" if training.packing == "shared" else "padded batches"
+    batch = (
+        f"packs of {training.budget_tokens:,} tokens" if training.packing == "shared" else "padded batches"
+    )
     targets = lora.targets if isinstance(lora.targets, str) else " ".join(lora.targets)
     typer.echo(
         f"model       {found.model}   {config.model.quantization}, rank {lora.rank}, {targets}, {batch}, "
-        f"batch {training.batch_size}, {'with' if training.checkpointing else 'no'} checkpointing"
+        f"batch {training.batch_size}, checkpointing {str(training.checkpointing).lower()}"
     )
     longest = max(question.n_tokens for question in lengths.questions)
     typer.echo(

@@ -1,8 +1,8 @@
 """The plan: the peak memory of a training by part, before any weight is loaded. No torch.
 
-It counts what `training.trainer` really does: a frozen base in 4 or 16 bits, LoRA and AdamW in fp32 under
-autocast, logits at label positions only, packs or padded batches, with or without recomputation. The peak is that
-of the heaviest pass of an epoch. Not counted: decoding between epochs, and other programs on the card.
+Packs go through the fused step, counted in `fused_memory`; padded batches, several packs at once and dropout go
+through transformers' own layers under autocast, counted here. The peak is that of the heaviest pass of an epoch. Not
+counted: decoding between epochs, and other programs on the card.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from groundql.config import Config
-from groundql.errors import GroundqlError
+from groundql.errors import GroundqlError, SettingError
 from groundql.models.catalog import BaseModelRow
+from groundql.models.fused_memory import (
+    LOGITS_AT_ONCE,
+    Keeps,
+    choose_keeps,
+    is_fused,
+    moments,
+    scratch_bytes,
+)
 from groundql.models.workload import (
     WINDOWS,
     Duration,
@@ -21,6 +29,7 @@ from groundql.models.workload import (
     durations,
     make_passes,
     operations,
+    recomputes,
 )
 from groundql.records import Record, write_text
 
@@ -29,6 +38,7 @@ CONTEXT_MIB = 450.0  # CUDA context and loaded kernels: assumed, not measured; d
 WORKSPACE_MIB = 100.0  # cuBLAS's 32 on Hopper cards, and segments rounded up: fitted to runs on an H200
 SLACK = 0.04  # what the caching allocator holds in gaps, of all that changes size during a step
 PLAN_FILE = "plan.json"
+LARGEST_PACK = 8192  # tokens, that pack_tokens = "auto" takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +48,7 @@ class Stack:
     dropout_mask_bytes: int = 1  # a number that dropout passes: a bool on CUDA, a 16-bit number on CPU
     widens_layer_norm: bool = True  # autocast on CUDA computes LayerNorm, and what follows from it, in fp32
     bytes_a_logit: int = 14  # in backward: three fp32 numbers, and a 16-bit block that the allocator holds
+    logits_at_once: int | None = LOGITS_AT_ONCE  # numbers; None: all in one piece
 
 
 OURS = Stack()
@@ -64,6 +75,7 @@ class Plan(Record):
     card_mib: float | None  # memory_gib; None: no card is named
     pass_tokens: int  # of the heaviest pass
     pass_logit_rows: int
+    keeps: Keeps | None = None  # of the fused step; None: transformers' own layers
     n_passes: int  # of an epoch
     epoch_tokens: int
     n_steps: int  # of all epochs
@@ -95,9 +107,16 @@ def plan_of(
 ) -> Plan:
     """The plan of one config on a model of this shape, trained on questions of these lengths."""
     settings = config.training
-    passes = make_passes(questions, settings, window=WINDOWS.get(row.architecture))
+    passes = make_passes(
+        questions, settings, window=None if is_fused(config) else WINDOWS.get(row.architecture)
+    )
+    candidates = _candidates(passes)
+    keeps = _keeps(config, row, candidates) if is_fused(config) else None
     heaviest, parts = max(
-        ((one, parts_of(config, row, one, stack=stack)) for one in _candidates(passes)),
+        (
+            (one, fused_parts(config, row, one, keeps) if keeps else parts_of(config, row, one, stack=stack))
+            for one in candidates
+        ),
         key=lambda found: sum_mib(found[1]),
     )
     n_operations = operations(passes, config, row) * settings.epochs
@@ -111,6 +130,7 @@ def plan_of(
         card_mib=config.memory_gib * 1024 if config.memory_gib else None,
         pass_tokens=heaviest.n_tokens,
         pass_logit_rows=heaviest.n_logit_rows,
+        keeps=keeps,
         n_passes=len(passes),
         epoch_tokens=sum(one.n_real_tokens for one in passes),
         n_steps=round(-(-len(passes) // settings.accumulation) * settings.epochs),
@@ -135,11 +155,57 @@ def _candidates(passes: Sequence[Pass]) -> list[Pass]:
     ]
 
 
+def fused_parts(config: Config, row: BaseModelRow, one: Pass, keeps: Keeps) -> tuple[Part, ...]:
+    """Memory by part at the peak of one pass through the fused step."""
+    width = compute_bytes(config)
+    n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
+    held = [part for part in _held_parts(config, row, n_lora, width) if part.name != "LoRA gradients"]
+    state = 2.1 if config.eight_bit_state else 8.0
+    found = list(moments(config, row, one, keeps, width=width, state_bytes=state))
+    peak = max(found, key=lambda moment: moment.kept + moment.gradients + moment.working)
+    kept = f"{row.n_layers - keeps.attention - keeps.all} layers again, {keeps.attention} but for the FFN"
+    moving = [
+        Part(
+            name="kept for backward", mib=peak.kept / MIB, note=f"{one.n_tokens:,} tokens; computed: {kept}"
+        ),
+        Part(name="LoRA gradients", mib=peak.gradients / MIB, note="fp32"),
+        *(
+            Part(
+                name=m.name,
+                mib=m.working / MIB,
+                at_peak=m is peak,
+                note="" if m is peak else "not at the peak",
+            )
+            for m in found
+        ),
+    ]
+    scratch = scratch_bytes(row, width) / MIB
+    gaps = SLACK * (sum(part.mib for part in moving if part.at_peak) + scratch)
+    return (
+        *held,
+        Part(name="merged weights", mib=scratch, note="two matrices at a time"),
+        *moving,
+        Part(name="workspace and gaps", mib=WORKSPACE_MIB + gaps),
+    )
+
+
+def _keeps(config: Config, row: BaseModelRow, passes: Sequence[Pass]) -> Keeps:
+    """What layers keep for their backward under `memory_gib`."""
+    width = compute_bytes(config)
+    free = None
+    if config.memory_gib:
+        n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
+        held = sum(p.mib for p in _held_parts(config, row, n_lora, width) if p.name != "LoRA gradients")
+        scratch = scratch_bytes(row, width) / MIB * (1 + SLACK)
+        free = (config.memory_gib * 1024 - CONTEXT_MIB - WORKSPACE_MIB - held - scratch) * MIB / (1 + SLACK)
+    return choose_keeps(config, row, passes, free, width=width)
+
+
 def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OURS) -> tuple[Part, ...]:
     """Memory by part at the peak of one pass: its loss, or one layer's backward, whichever is greater."""
     width = compute_bytes(config)
     n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
-    again = config.training.checkpointing
+    again = recomputes(config)
     kept_layer = layer_bytes(config, row, one, stack=stack)
     casts = 2.0 * n_lora if width == 2 else 0.0
     kept: float
@@ -150,7 +216,7 @@ def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OUR
     else:
         kept = row.n_layers * kept_layer - 4 * row.hidden * one.n_tokens  # the first norm needs no gradient
     kept += (4 + width) * row.hidden * one.n_tokens  # final norm, and the embedded tokens
-    loss = stack.bytes_a_logit * one.n_logit_rows * row.vocab
+    loss = _loss_bytes(row, one, width, stack)
     backward = _backward_bytes(row, one, width)
     unpacked = _unpacked_bytes(config, row, width)
     layer = backward + unpacked + (kept_layer + casts if again else 0)
@@ -173,6 +239,14 @@ def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OUR
     )
 
 
+def _loss_bytes(row: BaseModelRow, one: Pass, width: int, stack: Stack) -> float:
+    """All logits and what their loss makes of them, or a few rows at a time and what the head reads."""
+    if stack.logits_at_once is None:
+        return stack.bytes_a_logit * one.n_logit_rows * row.vocab
+    rows = min(one.n_logit_rows, max(1, stack.logits_at_once // row.vocab))
+    return width * rows * row.vocab + one.n_logit_rows * row.hidden * (2 * width + 12)
+
+
 def _held_parts(config: Config, row: BaseModelRow, n_lora: int, width: int) -> Iterator[Part]:
     """What stays from the first step to the last."""
     bits = weight_bits(config)
@@ -187,7 +261,10 @@ def _held_parts(config: Config, row: BaseModelRow, n_lora: int, width: int) -> I
     yield Part(name="norms and biases", mib=n_small * width / MIB)
     yield Part(name="LoRA weights", mib=4 * n_lora / MIB, note=f"{n_lora:,} in fp32")
     yield Part(name="LoRA gradients", mib=4 * n_lora / MIB, note="fp32")
-    yield Part(name="AdamW state", mib=8 * n_lora / MIB, note="two moments in fp32")
+    if config.eight_bit_state:
+        yield Part(name="AdamW state", mib=(2 + 8 / 256) * n_lora / MIB, note="two moments in 8 bit")
+    else:
+        yield Part(name="AdamW state", mib=8 * n_lora / MIB, note="two moments in fp32")
 
 
 def compute_bytes(config: Config) -> int:
@@ -316,9 +393,9 @@ def find_change(config: Config, row: BaseModelRow, questions: Sequence[QuestionL
     sizes = _smaller_packs(config, questions) if is_packed else []
     batches = [[("training.batch_size", n)] for n in range(config.training.batch_size - 1, 0, -1)]
     packs = [[("training.pack_tokens", tokens)] for tokens in sizes]
-    near = sum(4 * tokens >= config.training.pack_tokens for tokens in sizes)
+    near = sum(4 * tokens >= config.training.budget_tokens for tokens in sizes) if is_packed else 0
     ranks = [[("lora.rank", rank)] for rank in (128, 64, 32, 16, 8, 4) if rank < config.lora.rank]
-    again: _Changes = [] if config.training.checkpointing else [("training.checkpointing", True)]
+    again: _Changes = [] if recomputes(config) else [("training.checkpointing", True)]
     both = [again + smaller for smaller in batches + packs]
     least = both[-1] if both else again
     tried = (again, *batches, *packs[:near], *ranks, *both, *packs[near:], *(least + rank for rank in ranks))
@@ -332,10 +409,29 @@ def find_change(config: Config, row: BaseModelRow, questions: Sequence[QuestionL
     return None
 
 
+def with_pack(config: Config, row: BaseModelRow | None, questions: Sequence[QuestionLengths]) -> Config:
+    """`config` with a number for `pack_tokens`: for "auto" the largest that fits, else what it says.
+
+    Larger than `LARGEST_PACK` gains no speed (docs/performance.md) and takes steps away. Where nothing fits it is what
+    the longest question needs, and `check_fits` refuses it.
+    """
+    if config.training.packing == "none" or config.training.pack_tokens != "auto":
+        return config
+    if row is None or config.memory_gib is None:
+        raise SettingError(
+            "training.pack_tokens = 'auto' needs memory_gib and a known model; or give a number"
+        )
+    least = -(-max(question.n_tokens for question in questions) // 256) * 256
+    sizes = range(max(LARGEST_PACK, least), least - 1, -256)
+    tried = (with_settings(config, [("training.pack_tokens", size)]) for size in sizes)
+    smallest = with_settings(config, [("training.pack_tokens", least)])
+    return next((one for one in tried if plan_of(one, row, questions).fits), smallest)
+
+
 def _smaller_packs(config: Config, questions: Sequence[QuestionLengths]) -> list[int]:
     """Pack sizes below the config's, an eighth less each, down to what the longest question needs."""
     least = -(-max(question.n_tokens for question in questions) // 16) * 16
-    sizes = [config.training.pack_tokens]
+    sizes = [config.training.budget_tokens]
     while sizes[-1] > least:
         sizes.append(max(least, sizes[-1] * 7 // 128 * 16))
     return sizes[1:]

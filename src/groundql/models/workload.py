@@ -88,7 +88,7 @@ def _fill_packs(
     for group in groups:
         size = _group_tokens(group)
         near = range(max(0, len(packs) - OPEN_PACKS), len(packs))
-        place = next((i for i in near if sizes[i] + size <= settings.pack_tokens), None)
+        place = next((i for i in near if sizes[i] + size <= settings.budget_tokens), None)
         if place is None:
             packs.append([group])
             sizes.append(size)
@@ -103,7 +103,7 @@ def _split(same: list[QuestionLengths], settings: TrainingSettings) -> list[list
     used = same[0].n_prefix
     even_size = -(-len(same) // -(-len(same) // settings.group_size))
     for question in same:
-        if groups[-1] and (len(groups[-1]) >= even_size or used + question.n_own > settings.pack_tokens):
+        if groups[-1] and (len(groups[-1]) >= even_size or used + question.n_own > settings.budget_tokens):
             groups.append([])
             used = same[0].n_prefix
         groups[-1].append(question)
@@ -170,6 +170,12 @@ def _rows_of(length: int, sizes: list[int], n_answers: list[int], *, needs_mask:
     )
 
 
+def recomputes(config: Config) -> bool:
+    """Whether layers compute again in backward; "auto": where a card is named that they must fit."""
+    asked = config.training.checkpointing
+    return config.memory_gib is not None if asked == "auto" else asked
+
+
 def operations(passes: Iterable[Pass], config: Config, row: BaseModelRow) -> float:
     """Floating-point operations of these passes, forward and backward.
 
@@ -185,7 +191,7 @@ def operations(passes: Iterable[Pass], config: Config, row: BaseModelRow) -> flo
     >>> operations([token], config, CATALOG["Qwen2.5-Coder-1.5B-Instruct"]) / 1e9   # 4 times 1.31e9 weights
     5.240782848
     """
-    again = config.training.checkpointing
+    again = recomputes(config)
     n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
     a_token = (6 if again else 4) * row.n_linear_weights() + (8 if again else 6) * n_lora
     a_pair = 4 * (4.5 if again else 3.5) * row.n_heads * row.head_dim * row.n_layers
@@ -247,7 +253,7 @@ def durations(
     """Bounds and estimates, not measurements: nothing here was run with this config."""
     found = []
     for machine in MACHINES:
-        launches_s = machine.launch_s * row.n_layers * n_passes * (2 if config.training.checkpointing else 1)
+        launches_s = machine.launch_s * row.n_layers * n_passes * (2 if recomputes(config) else 1)
         slow, fast = (n_operations / (rate * 1e12) for rate in machine.sustained)
         found.append(
             Duration(

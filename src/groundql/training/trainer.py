@@ -15,11 +15,13 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments, se
 
 from groundql.config import Config, LoraSettings
 from groundql.errors import SettingError, TrainingStopped
+from groundql.models.fused_memory import Keeps
+from groundql.models.workload import recomputes
 from groundql.training import attention, processes
 from groundql.training.exact import ExactTrainer, Rows
 from groundql.training.examples import Example
-from groundql.training.fused.model import install
 from groundql.training.guard import StepGuard, without_gradients
+from groundql.training.optimizer import FlatAdamW8bit
 from groundql.training.packs import (
     Pack,
     collate_examples,
@@ -31,6 +33,7 @@ from groundql.training.packs import (
 from groundql.training.preflight import check_batches
 from groundql.training.run_folder import append_log, cut_log, last_checkpoint, n_dropped_steps
 from groundql.training.sharding import shard_base
+from groundql.training.step import install_step, probe_peak_mib, uses_spans
 
 ScoreDev = Callable[[Any], dict[str, float]]  # the model to executed scores on dev: ex_strict, grounded
 OnStep = Callable[[int, int, float | None], None]  # step, steps in all, loss where one was logged
@@ -46,6 +49,7 @@ class TrainingResult:
     best_step: int
     trained_tokens: int
     elapsed_s: float
+    probed_peak_mib: float | None  # of one pass over the largest row before training; None on CPU
     peak_mib: float | None  # of the CUDA allocator; None on CPU
 
 
@@ -192,6 +196,7 @@ def train_adapter(
     score_dev: ScoreDev | None = None,
     on_step: OnStep | None = None,
     resume: bool = False,
+    keeps: Keeps | None = None,
 ) -> TrainingResult:
     """Train the LoRA weights of `model` (from `add_lora`) in place; `model` ends as the chosen checkpoint.
 
@@ -202,11 +207,10 @@ def train_adapter(
         AskedWrongly: an example longer than a pack.
     """
     settings = config.training
+    install_step(model, config, keeps)
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
-    if not hasattr(model, "own_forward"):
-        install(model, None)
     if settings.shard_base:
-        shard_base(model, next(model.parameters()).device)
+        shard_base(model, model.device)
     has_dev = bool(dev_rows) or score_dev is not None
     arguments = _arguments(config, run_dir, model, has_dev=has_dev)
     checkpoint = processes.from_first(lambda: last_checkpoint(run_dir)) if resume else None
@@ -214,6 +218,7 @@ def train_adapter(
     if resume:
         processes.from_first(lambda: cut_log(run_dir, last_step))
     check_batches((collate([row]) for row in rows[:2]), examples)
+    probed_mib = probe_peak_mib(model, collate([max(rows, key=_n_tokens)]))
     guard = StepGuard()
     watch = _Watch(run_dir, on_step, guard, save_steps=settings.save_steps, last_step=last_step)
     set_seed(settings.seed)
@@ -226,6 +231,7 @@ def train_adapter(
         compute_loss_func=label_loss,
         callbacks=[watch],
         guard=guard,
+        optimizers=(_optimizer(model, config), None),
     )
     trainer.remove_callback(PrinterCallback)  # ours reports
     trainer.score_dev = score_dev
@@ -252,8 +258,17 @@ def train_adapter(
         best_step=int(best.rsplit("-", 1)[1]) if best else trainer.state.global_step,
         trained_tokens=round(sum(_n_tokens(row) for row in rows) * float(trainer.state.epoch)),
         elapsed_s=time.monotonic() - started,
+        probed_peak_mib=probed_mib,
         peak_mib=torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else None,
     )
+
+
+def _optimizer(model: Any, config: Config) -> Any:
+    """AdamW with 8-bit state where the settings want it and a CUDA card runs it; None: the Trainer's own AdamW."""
+    if not config.eight_bit_state or model.device.type != "cuda" or model.dtype == torch.float16:
+        return None
+    settings = config.training
+    return FlatAdamW8bit(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def _n_tokens(row: Pack | Example) -> int:
@@ -268,9 +283,11 @@ def _rows_and_collate(
     if settings.packing == "none":
         return list(examples), list(dev_examples), partial(collate_examples, pad_id=pad_id)
     pack = partial(
-        make_packs, pack_tokens=settings.pack_tokens, group_size=settings.group_size, seed=settings.seed
+        make_packs, pack_tokens=settings.budget_tokens, group_size=settings.group_size, seed=settings.seed
     )
     rows, dev_rows = pack(examples), pack(dev_examples)
+    if uses_spans(model):
+        return rows, dev_rows, partial(collate_pack, with_spans=True)
     window = getattr(model.config, "sliding_window", None)
     longest = max(e.n_tokens for e in (*examples, *dev_examples))
     if settings.batch_size == 1 and (window is None or longest <= window):
@@ -289,8 +306,9 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
     checkpointing = "activation_checkpointing"
     if checkpointing not in TrainingArguments.__dataclass_fields__:
         checkpointing = "gradient_checkpointing"  # its name before transformers 5.23
-    chosen: dict[str, Any] = {checkpointing: settings.checkpointing}
-    if settings.checkpointing:
+    again = recomputes(config) and model.label_loss_through is None  # the fused step does so by itself
+    chosen: dict[str, Any] = {checkpointing: again}
+    if again:
         chosen[f"{checkpointing}_kwargs"] = {"use_reentrant": False}
     if by_dev:
         chosen |= {
