@@ -89,6 +89,7 @@ class TrainingSettings(Settings):
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    shard_base: bool = False  # several processes: the frozen base in parts, for one that does not fit a card
     # Compute again in backward what a layer made: less memory, up to a third more time. "auto": as much as memory_gib
     # needs, nothing where no card is named.
     checkpointing: Literal["auto"] | bool = "auto"

@@ -37,9 +37,10 @@ class Moment(NamedTuple):
 
 
 def is_fused(config: Config) -> bool:
-    """Whether training goes through the fused step: packs one at a time, no dropout."""
+    """Whether training goes through the fused step: packs one at a time, no dropout, whole matrices to merge."""
     training = config.training
-    return training.packing == "shared" and training.batch_size == 1 and config.lora.dropout == 0
+    packs = training.packing == "shared" and training.batch_size == 1
+    return packs and config.lora.dropout == 0 and not training.shard_base
 
 
 def scratch_bytes(row: BaseModelRow, width: int) -> float:

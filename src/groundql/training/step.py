@@ -1,6 +1,5 @@
 """How one batch becomes a loss: the fused step where the model is known, transformers' own layers elsewhere."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ def install_step(model: Any, config: Config, keeps: Keeps | None, *, graph: bool
 
     `graph`: as one CUDA graph, where the kernels for that run.
     """
-    if not is_fused(config) or not can_fuse(model, dropout=config.lora.dropout) or _is_sharded():
+    if not is_fused(config) or not can_fuse(model, dropout=config.lora.dropout):
         install(model, None)
         return
     n_layers = model.get_base_model().config.num_hidden_layers
@@ -27,7 +26,8 @@ def install_step(model: Any, config: Config, keeps: Keeps | None, *, graph: bool
         model, n_kept=chosen.all, n_kept_attention=chosen.attention, ffn_tokens=chosen.ffn_tokens
     )
     install(model, fused)
-    if graph and config.training.cuda_graph is not False and wants_spans(model, model.device):
+    allowed = graph and config.training.cuda_graph is not False and not config.training.shard_base
+    if allowed and wants_spans(model, model.device):
         fused.use_graph()
 
 
@@ -82,8 +82,3 @@ def cap_memory(card_mib: float, context_mib: float) -> None:
     if torch.cuda.is_available():
         total_mib = torch.cuda.get_device_properties(0).total_memory / 2**20
         torch.cuda.set_per_process_memory_fraction(min(1.0, (card_mib - context_mib) / total_mib))
-
-
-def _is_sharded() -> bool:
-    """Whether FSDP splits the weights over processes: then no process has a whole matrix to merge."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")

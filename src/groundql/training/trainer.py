@@ -32,6 +32,7 @@ from groundql.training.packs import (
 )
 from groundql.training.preflight import check_batches
 from groundql.training.run_folder import append_log, cut_log, last_checkpoint, n_dropped_steps
+from groundql.training.sharding import shard_base
 from groundql.training.step import fixed_size, install_step, probe_peak_mib, uses_spans
 
 ScoreDev = Callable[[Any], dict[str, float]]  # the model to executed scores on dev: ex_strict, grounded
@@ -91,7 +92,7 @@ class SqlTrainer(ExactTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         # A model in parts over the processes needs all of them for a forward pass; a whole one only the first.
-        metrics = self._scores() if self.is_fsdp_enabled else processes.from_first(self._scores)
+        metrics = self._scores() if self.is_in_parts else processes.from_first(self._scores)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -209,6 +210,8 @@ def train_adapter(
     settings = config.training
     install_step(model, config, keeps, graph=graph)
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
+    if settings.shard_base:
+        shard_base(model, model.device)
     has_dev = bool(dev_rows) or score_dev is not None
     arguments = _arguments(config, run_dir, model, has_dev=has_dev)
     checkpoint = processes.from_first(lambda: last_checkpoint(run_dir)) if resume else None
