@@ -135,7 +135,7 @@ def fuzz(
     *,
     seed: int,
     gated: bool,
-    budget: int = 110,
+    budget: int = 140,
 ) -> list[FuzzedText]:
     """`n` random texts, spread evenly over `schemas`; without `gated` the gate lets everything through."""
     weights = Weights(vocabulary)

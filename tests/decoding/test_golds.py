@@ -7,7 +7,9 @@ from groundql.decoding.constraint import Constraints
 from groundql.decoding.grammar import gbnf_text, sql_rules
 from groundql.errors import NotInDialect
 from groundql.prompts.dialect import canonical_sql
+from groundql.prompts.render import quoted
 from groundql.questions.load import load_data
+from groundql.records import Schema
 from tests.decoding.gbnf import Gbnf
 from tests.decoding.schemas import pocket_schemas, stops_at, tiny_vocabulary
 
@@ -41,10 +43,15 @@ def test_every_tenth_gold_of_pocket_is_accepted():
     assert refused_of(golds[5::50], bytewise=True) == []
 
 
-def test_a_gold_of_each_pocket_database_belongs_to_the_printed_gbnf():
+def test_the_printed_gbnf_of_each_pocket_database_has_a_gold_and_all_names_in_it():
     golds, _ = canonical_golds("pocket", pocket_schemas())
     for schema, text in {schema.db_id: (schema, text) for schema, text in golds}.values():
-        assert Gbnf(gbnf_text(sql_rules(schema))).accepts(text), text
+        gbnf = Gbnf(gbnf_text(sql_rules(schema)))
+        table = schema.tables[-1]
+        names = ", ".join(quoted(column.name) for column in table.columns)
+        assert gbnf.accepts(text), text
+        assert gbnf.accepts(f"SELECT {names} FROM {quoted(table.name)}")
+        assert not gbnf.accepts(f"SELECT ghost FROM {quoted(table.name)}")
 
 
 @pytest.mark.slow
@@ -74,8 +81,6 @@ def test_nearly_all_golds_of_the_public_sets_are_accepted(shared_data, spec, sha
 
 
 def test_constraints_hold_for_a_schema_without_tables():
-    from groundql.records import Schema
-
     constraints = Constraints(tiny_vocabulary(), Schema(db_id="empty", tables=()))
     assert stops_at(constraints, "SELECT 1 + 2") == ("SELECT 1 + 2", None)
     assert stops_at(constraints, "SELECT a")[1] == "grammar"

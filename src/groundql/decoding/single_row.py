@@ -1,8 +1,9 @@
 """Grounded decoding of one row: the plain loop that the batched engine is tested against.
 
 A step proposes tokens in the order of their logits and takes the first that the constraint accepts. At a dead end the
-row goes back one token and bans it there: depth-first search, with a bound. Where the gate refuses the end, the fault
-lies far back: the row goes to the first use of the name in SQLite's message and bans that token.
+row goes back one token and bans it there; where it comes to no better end, further and further, for the fault may lie
+far back (a first table that has nothing to do with the question). Where the gate refuses the end, it goes to the first
+use of the name in SQLite's message and bans that token.
 """
 
 from collections import defaultdict
@@ -17,6 +18,7 @@ from groundql.decoding.gate import first_use, named_in
 
 MAX_BACKTRACKS = 12
 N_RANKED = 64  # tokens tried before the grammar's mask is computed
+BACK_TOKENS = (1, 1, 2, 4, 8, 16, 32, 64)  # at the first dead end, and at each that lies no further on
 MAX_TRIES = 400  # tokens tried at one step; then it is a dead end
 WORK = 4  # steps in all, as a multiple of the token budget
 
@@ -60,6 +62,20 @@ class Choice:
         return bool(self.refused) and self.refused[-1][1] == "gate"
 
 
+class Retreat:
+    """How far one row goes back at a dead end."""
+
+    def __init__(self) -> None:
+        self._deepest = -1
+        self._n_in_row = 0  # dead ends since the row last came further than ever
+
+    def place(self, dead_end: int) -> int:
+        """The place whose token is banned; `dead_end` is how many tokens stand, at least 1."""
+        self._n_in_row = 0 if dead_end > self._deepest else self._n_in_row + 1
+        self._deepest = max(self._deepest, dead_end)
+        return max(0, dead_end - BACK_TOKENS[min(self._n_in_row, len(BACK_TOKENS) - 1)])
+
+
 def decode_grounded_row(
     next_logits: Callable[[Sequence[int]], np.ndarray],
     constraint: RowConstraint,
@@ -79,6 +95,7 @@ def decode_grounded_row(
     strain: list[Strain] = []
     bans: defaultdict[int, set[int]] = defaultdict(set)
     n_backtracks = 0
+    retreat = Retreat()
 
     def ended(status: Literal["answer", "abstained"], reason: str = "") -> GroundedText:
         return GroundedText(tuple(ids), status, reason, tuple(strain), n_backtracks)
@@ -97,11 +114,13 @@ def decode_grounded_row(
             constraint.consume(choice.token)
             ids.append(choice.token)
             continue
-        back_to = fault_place(constraint) if choice.is_gated else place - 1
+        if place == 0:
+            return ended("abstained", "dead end")
+        back_to = fault_place(constraint) if choice.is_gated else retreat.place(place)
         if back_to is None:  # the gate's message names nothing in the text: try other tokens than the end
             bans[place].update(ends)
             continue
-        if place == 0 or n_backtracks == MAX_BACKTRACKS:
+        if n_backtracks == MAX_BACKTRACKS:
             return ended("abstained", f"gate: {constraint.gate_error}" if choice.is_gated else "dead end")
         n_backtracks += 1
         constraint.rollback(place - back_to)

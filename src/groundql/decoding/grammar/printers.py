@@ -1,5 +1,6 @@
 r"""A rule list as text: Lark for llguidance, GBNF for llama.cpp, vLLM and xgrammar."""
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -12,7 +13,12 @@ _PART = re.compile(
 
 def lark_text(rules: Rules) -> str:
     """The rules for llguidance; names in upper case are its terminals."""
-    return "".join(f"{name}: {_print(body, lambda part: f'/{part}/', str)}\n" for name, body in rules)
+    return "".join(_lark_rule(name, body) for name, body in rules)
+
+
+@functools.lru_cache(256)  # all but the names of a schema is the same for every schema
+def _lark_rule(name: str, body: str) -> str:
+    return f"{name}: {_print(body, lambda part: f'/{part}/', str)}\n"
 
 
 def gbnf_text(rules: Rules) -> str:

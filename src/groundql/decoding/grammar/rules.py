@@ -107,9 +107,9 @@ _TERMINALS: Rules = (
         "TYPE",
         '"INTEGER" | "INT" | "REAL" | "FLOAT" | "TEXT" | "NUMERIC" | "DECIMAL" | "BLOB" | "DATE" | "DATETIME"',
     ),
-    # Bounded, or a weak model writes digits for ever. 18 digits always fit SQLite's integer.
+    # Bounded, or a weak model writes digits for ever. In LIMIT 18 digits, which always fit SQLite's integer.
     ("INT", '"0" | [1-9] [0-9]{0,17}'),
-    ("NUMBER", '("0" | [1-9] [0-9]{0,17}) ("." [0-9]{1,15})?'),
+    ("NUMBER", '("0" | [1-9] [0-9]{0,18}) ("." [0-9]{1,15})?'),
     ("TEXT", f'"\'" ([^\'\\x00-\\x1f\\x7f] | "\'\'"){{0,{MAX_TEXT_CHARS}}} "\'"'),
     ("CHAR", '"\'" [^\'\\x00-\\x1f\\x7f] "\'"'),
     ("ALIAS", '"T" ("1" [0-9] | [1-9])'),
@@ -133,7 +133,7 @@ def sql_rules(schema: Schema) -> Rules:
     )
     call_terminals: Rules = tuple((name, " | ".join(literals)) for name, literals in calls)
     call_body = " | ".join(
-        f'{_group_name(least, most)} expr@ {_more(least, most)} ")"' for (least, most), _ in groups
+        f'{_group_name(least, most)} {_arguments(least, most)} ")"' for (least, most), _ in groups
     )
     levels = [
         (name.replace("@", level), (body + _of_level(name, level)).replace("@", level))
@@ -154,9 +154,10 @@ def _group_name(least: int, most: int) -> str:
     return f"CALL{least}TO{most}"
 
 
-def _more(least: int, most: int) -> str:
-    """The arguments after the first: `least` to `most` of them in all."""
-    return f'(", " expr@){{{least - 1},{most - 1}}}' if most > 1 else ""
+def _arguments(least: int, most: int) -> str:
+    """`least` to `most` expressions."""
+    some = "expr@" + (f' (", " expr@){{{max(0, least - 1)},{most - 1}}}' if most > 1 else "")
+    return some if least else f"({some})?"
 
 
 def _literals(texts: Iterable[str]) -> list[str]:

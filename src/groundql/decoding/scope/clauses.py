@@ -35,6 +35,7 @@ from groundql.decoding.scope.obligations import (
     can_take,
     can_take_any,
     can_take_with_alias,
+    check_stars,
     declare,
     demand,
     leave_from,
@@ -61,7 +62,7 @@ _ORDER_OF = {SELECT: 0, FROM: 1, WHERE: 2, GROUP: 3, HAVING: 4, ORDER: 5, LIMIT:
 
 def start(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
     """The first word of a block or of a further operand: SELECT or WITH."""
-    block = _block(frame)
+    block = block_of(frame)
     word = text.upper() if kind == "w" else ""
     if word == "ALL" and aux == "UNION":
         return block, SETOP, "ALL"
@@ -74,7 +75,7 @@ def start(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
 
 def cte(frame: Frame, at: str, kind: str, text: str) -> Moved:
     """WITH: a name, AS, the parenthesis, and what follows it."""
-    block = _block(frame)
+    block = block_of(frame)
     if at == CTE_NAME and kind in "wq":
         key = fold(text)
         if key in block.cte_keys or (kind == "w" and is_reserved(text.upper())):
@@ -94,7 +95,7 @@ def cte(frame: Frame, at: str, kind: str, text: str) -> Moved:
 
 def output_name(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
     """The alias of an output, after AS."""
-    block = _block(frame)
+    block = block_of(frame)
     if kind not in "wq" or (kind == "w" and is_reserved(text.upper())):
         raise Refusal("a name for the output expected")
     ref = aux if isinstance(aux, Plain) else None
@@ -103,15 +104,17 @@ def output_name(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
 
 def starred(frame: Frame, alias: str | None) -> Moved:
     """The stack after * or alias.* as an item."""
-    block = _block(frame)
+    block = block_of(frame)
     if alias is not None:
         block = demand(block, alias, NO_NAMES, strict=True)
-    return _with_out(block, Out(None, star=alias or "")), STARRED, None
+    block = _with_out(block, Out(None, star=alias or ""))
+    check_stars(block)
+    return block, STARRED, None
 
 
 def source(frame: Frame, kind: str, text: str) -> Moved:
     """The name of a table or CTE in FROM."""
-    block = _block(frame)
+    block = block_of(frame)
     table = block.catalog.find(fold(text)) if kind in "wq" else None
     if table is None or (kind == "w" and is_reserved(text.upper())):
         raise Refusal(f"no such table: {text}")
@@ -122,7 +125,7 @@ def source(frame: Frame, kind: str, text: str) -> Moved:
 
 def source_named(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
     """After a table's name: AS, or it keeps its name."""
-    block = _block(frame)
+    block = block_of(frame)
     table = block.pend
     assert table is not None
     if kind == "w" and text.upper() == "AS":
@@ -134,7 +137,7 @@ def source_named(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
 
 def source_alias(frame: Frame, kind: str, text: str) -> Moved:
     """The alias of a source: T1 to T19."""
-    block = _block(frame)
+    block = block_of(frame)
     assert block.pend is not None
     key = fold(text)
     if kind != "w" or not is_source_alias(key):
@@ -144,7 +147,7 @@ def source_alias(frame: Frame, kind: str, text: str) -> Moved:
 
 def source_done(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
     """After a complete source: ON, or what follows FROM."""
-    block = _block(frame)
+    block = block_of(frame)
     if kind == "w" and text.upper() == "ON" and block.join:
         return block, FIRST, None
     return boundary(block, SOURCE_DONE, aux, kind, text)
@@ -192,7 +195,7 @@ def direction(frame: Frame, at: str, aux: Aux, word: str) -> Moved | None:
 
 def boundary(frame: Frame, at: str, aux: Aux, kind: str, text: str) -> Moved:
     """What may follow a complete item, source, condition or term at the level of its block."""
-    block = _block(frame)
+    block = block_of(frame)
     if kind == "w":
         word = text.upper()
         if block.phase == ORDER and at in (AFTER, DIRECTED):
@@ -290,14 +293,14 @@ def _enter(block: Block, phase: str) -> Block:
 
 
 def _checked_width(block: Block) -> Block:
-    n_stars = sum(out.star is not None for out in block.outs)
-    if block.limit and not n_stars and len(block.outs) != block.limit:
+    if block.limit and len(block.outs) != block.limit and all(out.star is None for out in block.outs):
         raise Refusal(f"{len(block.outs)} output columns where {block.limit} are expected")
+    check_stars(block, complete=True)
     return block
 
 
 def _sources_done(block: Block) -> Block:
-    return _block(leave_from(block)) if block.phase in (SELECT, FROM) else block
+    return block_of(leave_from(block)) if block.phase in (SELECT, FROM) else block
 
 
 def _core_done(block: Block) -> Block:
@@ -359,7 +362,3 @@ def deeper(frame: Frame) -> int:
     if frame.depth >= MAX_DEPTH:
         raise Refusal(f"more than {MAX_DEPTH} open parentheses")
     return frame.depth + 1
-
-
-def _block(frame: Frame) -> Block:
-    return block_of(frame)

@@ -57,6 +57,7 @@ SUBQUERY_AT = {PAREN_START: SCALAR, LIST_START: LISTED, EXISTS_START: EXISTS}
 OPERAND_AT = frozenset([FIRST, OPERAND, NEGATED, PAREN_START, LIST_START, CASE_START, IS])
 OPERATORS = frozenset("=<>!+-*/%|&")
 VALUE_WORDS = frozenset(["NULL", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP"])
+CONSTANT = Constant()
 TYPES = frozenset(
     [
         *("INTEGER", "INT", "REAL", "FLOAT", "DOUBLE", "TEXT", "NUMERIC", "DECIMAL", "BLOB", "BOOLEAN"),
@@ -73,7 +74,7 @@ def operand(functions: Functions, frame: Frame, at: str, kind: str, text: str) -
         return _operand_word(frame, at, text)
     if kind == "d":
         key = fold(text)
-        if not can_qualify(frame, key):
+        if not can_qualify(frame, key, star=at == FIRST and isinstance(frame, Block)):
             raise Refusal(f"no such table or alias: {text}")
         return frame, DOT, ("*" if at == FIRST else " ") + key
     if kind == "q":
@@ -84,9 +85,9 @@ def operand(functions: Functions, frame: Frame, at: str, kind: str, text: str) -
             return frame, AFTER, Ordinal(int(text) if at == FIRST else -int(text))
         if whole and at == PAREN_START and isinstance(frame, Mark) and frame.first:
             return frame, AFTER, Ordinal(int(text))
-        return frame, AFTER, Constant() if at == FIRST else None
+        return frame, AFTER, CONSTANT
     if kind == "s":
-        return frame, AFTER, Constant() if at == FIRST else None
+        return frame, AFTER, CONSTANT
     if kind == "c":
         return _call(functions, frame, text)
     if kind == "o":
@@ -291,6 +292,7 @@ def opened(frame: Frame, at: str, aux: Aux, kind: str, text: str) -> Moved:
     if at == EXISTS_OPEN:
         return _mark(frame, "exists"), EXISTS_START, None
     assert isinstance(aux, Mark)
+    frame = rebuilt(frame, 0, lambda b: b._replace(windows=True))
     over = _mark(frame, "over")._replace(
         win_ok=False, has_agg=aux.has_agg, own_ref=aux.own_ref, refs=aux.refs
     )
@@ -386,7 +388,7 @@ def _call(functions: Functions, frame: Frame, text: str) -> Moved:
     if function.aggregate:
         if not function.scalar and not (frame.agg_ok or frame.win_ok):
             raise Refusal(f"misuse of {'window function' if function.window_only else 'aggregate'} {word}")
-        if function.window_only and not frame.win_ok:
+        if function.window_only and (not frame.win_ok or block_of(frame).foreign):
             raise Refusal(f"misuse of window function {word}")
         if not function.scalar:
             inside = frame.agg_ok and frame.win_ok
@@ -445,7 +447,7 @@ def must_be_window(functions: Functions, mark: Mark) -> bool:
 
 def can_be_window(mark: Mark) -> bool:
     """Whether OVER may follow this closed call."""
-    return mark.up.win_ok and not mark.distinct
+    return mark.up.win_ok and not mark.distinct and not block_of(mark.up).foreign
 
 
 def argument_star(functions: Functions, frame: Frame, kind: str, text: str) -> Moved:

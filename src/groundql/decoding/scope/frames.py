@@ -34,7 +34,7 @@ class Ordinal(NamedTuple):
 
 
 class Constant(NamedTuple):
-    """An item that is a literal so far, and no integer."""
+    """What stands last is a literal, and not the whole of an item that is an integer."""
 
 
 class Plain(NamedTuple):
@@ -84,6 +84,10 @@ class Block(NamedTuple):
     distinct: bool = False
     outs: tuple[Out, ...] = ()
     agg: bool = False  # it aggregates: an aggregate among its outputs, or GROUP BY
+    foreign: bool = (
+        False  # an aggregate of it stands in a subquery of SELECT or ORDER BY: then it has no window
+    )
+    windows: bool = False
     maybe: tuple[
         tuple[int, frozenset[Pair]], ...
     ] = ()  # aggregates whose owner FROM decides: (output, columns)
@@ -170,11 +174,13 @@ def rebuilt(frame: Frame, n: int, change: Callable[[Block], Block]) -> Frame:
 
 
 def with_aggregate_outside(frame: Frame, n: int) -> Frame:
-    """The stack after an aggregate of the n-th block (from inside, 1 or more) stood in a subquery of it."""
+    """The stack after an aggregate of the n-th block from inside (1 or more) stood in a subquery of it."""
     if isinstance(frame, Block):
         assert frame.up is not None
-        up = frame.up._replace(has_agg=True) if n == 1 else with_aggregate_outside(frame.up, n - 1)
-        return frame._replace(up=up)
+        if n > 1:
+            return frame._replace(up=with_aggregate_outside(frame.up, n - 1))
+        up = frame.up._replace(has_agg=True)
+        return frame._replace(up=rebuilt(up, 0, lambda b: b._replace(foreign=b.foreign or b.phase != HAVING)))
     return frame._replace(up=with_aggregate_outside(frame.up, n))
 
 

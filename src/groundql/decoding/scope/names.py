@@ -49,7 +49,17 @@ def make_table(name: str, columns: list[str | None]) -> Table:
 class Catalog:
     """The tables and CTEs that a block can name, with an index by column and one by spelling; never changed."""
 
-    __slots__ = ("by_key", "column_spellings", "everything", "holders", "memo", "table_spellings", "tables")
+    __slots__ = (
+        "by_key",
+        "column_spellings",
+        "everything",
+        "holders",
+        "memo",
+        "named",
+        "table_spellings",
+        "tables",
+        "widths",
+    )
 
     def __init__(self, tables: tuple[Table, ...]) -> None:
         self.tables = tables
@@ -62,6 +72,8 @@ class Catalog:
         self.holders = holders  # column key -> bits of the tables that have it
         self.column_spellings = sorted({(quoted(name), fold(name)) for t in tables for name in t.columns})
         self.table_spellings = sorted((quoted(table.name), table.key) for table in tables)
+        self.widths = frozenset(table.width for table in tables)
+        self.named = sum(1 << n for n, table in enumerate(tables) if table.has)  # tables with a named column
         self.memo: dict[object, bool] = {}  # answers of the cover search, shared by all states
 
     def __eq__(self, other: object) -> bool:
@@ -82,6 +94,15 @@ class Catalog:
         """The table of a folded name."""
         n = self.by_key.get(key)
         return None if n is None else self.tables[n]
+
+    def can_sum_to(self, width: int, n: int) -> bool:
+        """Whether at most `n` sources, at least one, have `width` columns together."""
+        sums = {0}
+        for _ in range(n):
+            sums = {total + more for total in sums for more in self.widths if total + more <= width}
+            if width in sums:
+                return True
+        return False
 
     def candidates(self, alias: str, need: frozenset[str]) -> int:
         """Bits of the tables that a source called `alias` with the columns `need` can be."""

@@ -4,6 +4,7 @@ from groundql.decoding.scope.cover import Need, coverable
 from groundql.decoding.scope.frames import (
     CTE,
     FROM,
+    HAVING,
     NO_NAMES,
     NO_PAIRS,
     SELECT,
@@ -102,6 +103,7 @@ def take_outside(frame: Frame, alias: str, column: str) -> Frame:
                 changed = demand(outer, alias, frozenset([column]))
             except Refusal:
                 continue
+            frame = _barred(frame, n, (alias, column))
             frame = rebuilt(frame, n, lambda _, changed=changed: changed)  # type: ignore[misc]
             return seen_by_aggregates(frame, n, (alias, column))
     raise Refusal(_no_column(block, alias, column))
@@ -134,11 +136,42 @@ def declare(block: Block, alias: str, table: Table) -> Block:
     if lacking and not may_be_outside(block, alias, lacking):
         raise Refusal(f"no such column: {alias}.{min(lacking)}")
     block = block._replace(sources=(*block.sources, (alias, table)), pend=None)
-    if block.limit and any(out.star == "" for out in block.outs):
-        width = sum(out.star is None for out in block.outs) + sum(t.width for _, t in block.sources)
-        if width > block.limit:
-            raise Refusal(f"* gives more than {block.limit} columns")
+    check_stars(block, complete=True)
     return check_cover(block, f"with {alias} as {table.name} some name used before cannot be found")
+
+
+def check_stars(block: Block, *, complete: bool = False) -> None:
+    """Refusal where its stars cannot give the columns that the block must have, whatever sources are still to come.
+
+    `complete`: no further item will be written. Where * and alias.* stand side by side this looks at each alone.
+    """
+    if not block.limit or all(out.star is None for out in block.outs):
+        return
+    totals = {sum(out.star is None for out in block.outs)}
+    for out in block.outs:
+        if out.star:
+            table = block.source(out.star)
+            widths = {table.width} if table is not None else _star_widths(block, out.star)
+            totals = {total + width for total in totals for width in widths if total + width <= block.limit}
+    n_all = sum(out.star == "" for out in block.outs)
+    declared = sum(table.width for _, table in block.sources)
+    for total in totals:
+        rest = block.limit - total - n_all * declared
+        if n_all == 0 or not complete:
+            fits = rest == 0 or (rest > 0 and not complete)
+        else:
+            slots = MAX_SOURCES - len(block.sources)
+            more = block.catalog.can_sum_to(rest // n_all, slots) if rest > 0 and rest % n_all == 0 else False
+            fits = more or (rest == 0 and declared > 0)
+        if fits:
+            return
+    raise Refusal(f"stars cannot give {block.limit} columns")
+
+
+def _star_widths(block: Block, alias: str) -> set[int]:
+    need = block.strict.get(alias, NO_NAMES) | block.pairs.get(alias, NO_NAMES)
+    bits = block.catalog.candidates(alias, need)
+    return {table.width for n, table in enumerate(block.catalog.tables) if bits >> n & 1}
 
 
 def can_declare(block: Block, alias: str, table: Table) -> bool:
@@ -264,6 +297,8 @@ def give_aggregate_outside(frame: Frame, refs: frozenset[Pair]) -> Frame:
     if owner.phase == SELECT and all(is_outside(owner, *ref) for ref in refs):
         maybe = (len(owner.outs), refs)
         return rebuilt(frame, n, lambda b: b._replace(maybe=(*b.maybe, maybe)))
+    if owner.windows and owner.phase != HAVING:
+        raise Refusal("misuse of aggregate: a subquery holds it, and its query has a window function")
     return with_aggregate_outside(frame, n)
 
 

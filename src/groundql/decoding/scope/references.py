@@ -4,6 +4,7 @@ from groundql.decoding.scope.frames import (
     FROM,
     GROUP,
     HAVING,
+    NO_NAMES,
     ORDER,
     SELECT,
     WHERE,
@@ -19,8 +20,8 @@ from groundql.decoding.scope.frames import (
 from groundql.decoding.scope.names import Refusal, fold
 from groundql.decoding.scope.obligations import (
     check_cover,
-    demand,
     declared_outside,
+    demand,
     take_outside,
 )
 
@@ -65,25 +66,27 @@ def use_pair(frame: Frame, alias: str, key: str) -> Frame:
     return _as_ref(take_outside(frame, alias, key), alias, key)
 
 
-def can_qualify(frame: Frame, alias: str) -> bool:
-    """Whether `alias.` can begin the name of a column here."""
+def can_qualify(frame: Frame, alias: str, *, star: bool) -> bool:
+    """Whether `alias.` can begin the name of a column here, or with `star` an `alias.*`."""
     block = block_of(frame)
-    if block.source(alias) is not None or any(o.source(alias) is not None for o in outer_blocks(block)):
-        return True
-    try:
-        if block.is_open():
-            demand(block, alias, frozenset())
+    for each in (block, *outer_blocks(block)):
+        table = each.source(alias)
+        if table is not None and table.has:
             return True
-    except Refusal:
-        pass
-    for outer in outer_blocks(block):
-        if outer.is_open():
-            try:
-                demand(outer, alias, frozenset())
-            except Refusal:
-                continue
+        if table is None and each.is_open() and _can_demand(each, alias, star=star and each is block):
             return True
     return False
+
+
+def _can_demand(block: Block, alias: str, *, star: bool) -> bool:
+    need = block.pairs.get(alias, NO_NAMES)
+    if not star and not block.catalog.candidates(alias, need) & block.catalog.named:
+        return False
+    try:
+        demand(block, alias, NO_NAMES)
+    except Refusal:
+        return False
+    return True
 
 
 def find_output(block: Block, key: str) -> Out | None:

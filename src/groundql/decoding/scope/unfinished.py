@@ -69,7 +69,8 @@ def _operand_can_grow(
                 return True
     if _a_bare_name_fits(frame, block, written):
         return True
-    return any(can_qualify(frame, alias) for alias in _qualifiers(block, written))
+    star = at == clauses.FIRST and isinstance(frame, Block)
+    return any(can_qualify(frame, alias, star=star) for alias in _qualifiers(block, written))
 
 
 def _a_bare_name_fits(frame: Frame, block: Block, written: str) -> bool:
