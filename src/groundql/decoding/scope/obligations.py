@@ -157,8 +157,10 @@ def check_stars(block: Block, *, complete: bool = False) -> None:
     declared = sum(table.width for _, table in block.sources)
     for total in totals:
         rest = block.limit - total - n_all * declared
-        if n_all == 0 or not complete:
+        if n_all == 0:
             fits = rest == 0 or (rest > 0 and not complete)
+        elif not complete:
+            fits = rest >= n_all * min(block.catalog.widths, default=1)
         else:
             slots = MAX_SOURCES - len(block.sources)
             more = block.catalog.can_sum_to(rest // n_all, slots) if rest > 0 and rest % n_all == 0 else False
