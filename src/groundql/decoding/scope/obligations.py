@@ -195,7 +195,11 @@ def alias_choices(block: Block) -> list[str]:
 
 def can_take(block: Block, table: Table) -> bool:
     """Whether `table` can be the next source, under its own name or some alias."""
-    return can_declare(block, table.key, table) or can_take_with_alias(block, table)
+    if can_declare(block, table.key, table):
+        return True
+    if not block.pairs and not block.strict and block.source(table.key) is None:
+        return False  # nothing names an alias, so another one changes nothing
+    return can_take_with_alias(block, table)
 
 
 def can_take_with_alias(block: Block, table: Table) -> bool:
