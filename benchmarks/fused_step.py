@@ -21,7 +21,12 @@ import torch
 from benchmarks.examples_file import load_examples, load_facts
 from benchmarks.random_models import load_base_model, row_of, save_random_model
 from benchmarks.stock_training import in_vocabulary
-from groundql.config import LoraSettings
+from groundql.config import Config, DataSettings, LoraSettings, ModelSettings, TrainingSettings
+from groundql.models.catalog import BaseModelRow
+from groundql.models.fused_memory import Keeps
+from groundql.models.load import grow_segments
+from groundql.models.memory import fused_parts, sum_mib
+from groundql.models.workload import Pass
 from groundql.training.examples import Example
 from groundql.training.fused.model import FusedModel, install, wants_spans
 from groundql.training.optimizer import FlatAdamW8bit
@@ -29,20 +34,34 @@ from groundql.training.packs import IGNORE, Pack, collate_pack, make_packs
 from groundql.training.trainer import add_lora
 
 
-def tuned_model(folder: Path, quantization: str, rank: int, *, kept: tuple[int, int], ffn_tokens: int) -> Any:
+def tuned_model(
+    folder: Path,
+    quantization: str,
+    rank: int,
+    *,
+    kept: tuple[int, int],
+    ffn_tokens: int,
+    graph: bool = False,
+) -> Any:
     """A fresh adapter on all linears of the base in `folder`, with the fused step."""
     lora = LoraSettings(rank=rank, alpha=2 * rank)
     model = add_lora(load_base_model(folder, quantization), lora, seed=0)
     fused = FusedModel(model, n_kept_attention=kept[0], n_kept=kept[1], ffn_tokens=ffn_tokens)
     install(model, fused)
+    if graph:
+        fused.use_graph()
     return model.train()
 
 
 def batches_of(packs: Sequence[Pack], model: Any) -> list[dict[str, Any]]:
-    """Batches on the model's device."""
+    """Batches on the model's device; of one shape where a graph takes them."""
     spans = wants_spans(model, model.device)
+    size = None
+    if model.label_loss_through.graphed is not None:
+        size = max(map(len, packs)), 1 + max(sum(x != IGNORE for x in pack.labels) for pack in packs)
     return [
-        {k: v.to(model.device) for k, v in collate_pack([pack], with_spans=spans).items()} for pack in packs
+        {k: v.to(model.device) for k, v in collate_pack([pack], with_spans=spans, size=size).items()}
+        for pack in packs
     ]
 
 
@@ -100,6 +119,51 @@ def measure(model: Any, packs: Sequence[Pack], optimizer: Any, seconds: float) -
     return facts
 
 
+def predicted_mib(row: BaseModelRow, asked: argparse.Namespace, packs: Sequence[Pack], kept: Any) -> float:
+    """What the plan says of the heaviest of these packs: to compare with `peak_reserved_mib`."""
+    config = Config(
+        model=ModelSettings(name=row.name, quantization=asked.quantization),
+        lora=LoraSettings(rank=asked.rank, alpha=2 * asked.rank),
+        data=DataSettings(train="pocket"),
+        training=TrainingSettings(
+            select_by="last", optimizer="adamw_8bit" if asked.optimizer == "8bit" else "adamw"
+        ),
+    )
+    keeps = Keeps(*kept, asked.ffn_tokens)
+    passes = (
+        Pass(
+            n_tokens=len(p), n_real_tokens=len(p), n_logit_rows=sum(x != IGNORE for x in p.labels), n_pairs=0
+        )
+        for p in packs
+    )
+    return round(max(sum_mib(fused_parts(config, row, one, keeps)) for one in passes))
+
+
+def moments_mib(model: Any, batch: dict[str, Any], optimizer: Any) -> dict[str, int]:
+    """MiB allocated at the moments of one step: before it, its forward's peak, after forward, backward's, the update's."""
+    inputs = dict(batch)
+    n = (inputs.pop("labels") != IGNORE).sum()
+    found: dict[str, int] = {}
+
+    def note(name: str, *, peak: bool) -> None:
+        torch.cuda.synchronize()
+        value = torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+        found[name] = round(value / 2**20)
+        torch.cuda.reset_peak_memory_stats()
+
+    note("before", peak=False)
+    loss = model(**inputs)["loss_sum"] / n
+    note("forward_peak", peak=True)
+    note("after_forward", peak=False)
+    loss.backward()
+    note("backward_peak", peak=True)
+    note("after_backward", peak=False)
+    optimizer.step()
+    note("update_peak", peak=True)
+    optimizer.zero_grad()
+    return found
+
+
 def profile(model: Any, pack: Pack, optimizer: Any, n: int = 22) -> None:
     """Where a step goes: kernels by time, on stderr."""
     (batch,) = batches_of([pack], model)
@@ -136,6 +200,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--cap-gib", type=float, help="of the CUDA allocator")
     parser.add_argument("--weights", type=Path, help="where the random weights are kept")
+    parser.add_argument("--graph", action="store_true", help="whole passes as one CUDA graph")
     parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
 
@@ -144,15 +209,16 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("no GPU here: a tiny model on the CPU; its times compare with nothing", file=sys.stderr)
         name, asked.optimizer = "tiny", "32bit"
-    elif asked.cap_gib:
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(asked.cap_gib * 2**30 / total)
     row = row_of(name)
     facts = load_facts(asked.examples)
     if max(facts["pad_id"], facts["end_id"]) >= row.vocab:
         examples = in_vocabulary(examples, row.vocab)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = save_random_model((row), asked.weights or Path(temporary) / "model")
+        grow_segments()
+        folder = save_random_model(row, asked.weights or Path(temporary) / "model")
+        if asked.cap_gib and torch.cuda.is_available():
+            total = torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(asked.cap_gib * 2**30 / total)
         for pack_tokens in asked.pack_tokens:
             packs = full_packs(examples, pack_tokens, asked.group_size)
             for kept in (tuple(map(int, text.split("+"))) for text in asked.kept):
@@ -165,13 +231,24 @@ def main() -> None:
                     "optimizer": asked.optimizer,
                     "rank": asked.rank,
                     "cap_gib": asked.cap_gib,
+                    "graph": asked.graph,
+                    "predicted_mib": predicted_mib(row, asked, packs, kept),
                 }
                 try:
                     model = tuned_model(
-                        folder, asked.quantization, asked.rank, kept=kept, ffn_tokens=asked.ffn_tokens
+                        folder,
+                        asked.quantization,
+                        asked.rank,
+                        kept=kept,
+                        ffn_tokens=asked.ffn_tokens,
+                        graph=asked.graph,
                     )
                     optimizer = optimizer_of(model, asked.optimizer)
-                    print(json.dumps(common | measure(model, packs, optimizer, asked.seconds)), flush=True)
+                    common |= measure(model, packs, optimizer, asked.seconds)
+                    if torch.cuda.is_available() and not asked.graph:
+                        largest = batches_of([max(packs, key=len)], model)[0]
+                        common["moments_mib"] = moments_mib(model, largest, optimizer)
+                    print(json.dumps(common), flush=True)
                     if asked.profile:
                         profile(model, packs[0], optimizer)
                 except torch.OutOfMemoryError:

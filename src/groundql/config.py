@@ -89,9 +89,13 @@ class TrainingSettings(Settings):
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    shard_base: bool = False  # several processes: the frozen base in parts, for one that does not fit a card
     # Compute again in backward what a layer made: less memory, up to a third more time. "auto": as much as memory_gib
     # needs, nothing where no card is named.
     checkpointing: Literal["auto"] | bool = "auto"
+    # Whole passes as one CUDA graph: the host's time to start kernels is saved, gradients are held once more. "auto":
+    # where the card has room for that.
+    cuda_graph: Literal["auto"] | bool = "auto"
     optimizer: Literal["auto", "adamw", "adamw_8bit"] = "auto"  # auto: 8-bit state where a card is named
     logging_steps: int = Field(10, ge=1)
     save_steps: int | None = Field(None, ge=1)  # besides every epoch, so that a kill loses less

@@ -1,11 +1,12 @@
 """The nouns that stages exchange: frozen, checked on the way in, JSON in and out."""
 
+import functools
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,6 +24,28 @@ class Record(BaseModel):
     """Base of all records: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+    @classmethod
+    def unchecked(cls, **fields: Any) -> Self:
+        """A record of fields that code of ours made, without looking at them: ten times faster than checking.
+
+        A field that is left out has its default; None where it has none.
+        """
+        defaults, names = _blank(cls)
+        record = cls.__new__(cls)
+        object.__setattr__(record, "__dict__", {**defaults, **fields})
+        object.__setattr__(record, "__pydantic_fields_set__", names)
+        object.__setattr__(record, "__pydantic_extra__", None)
+        object.__setattr__(record, "__pydantic_private__", None)
+        return record
+
+
+@functools.cache
+def _blank(record: type[Record]) -> tuple[dict[str, Any], set[str]]:
+    """Every field with its default, in order, and their names; neither is to be changed."""
+    fields = record.model_fields
+    defaults = {name: None if field.is_required() else field.get_default() for name, field in fields.items()}
+    return defaults, set(defaults)
 
 
 class Question(Record):

@@ -8,7 +8,7 @@ import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from groundql import tuning
+from groundql import encoding, tuning
 from groundql.config import GenerationSettings
 from groundql.generating import load_writer, write_completions
 from groundql.questions.load import load_data
@@ -134,9 +134,9 @@ def test_labels_are_golds_in_the_dialect_of_the_settings(tmp_path, config, monke
     gold = "select NAME from product p where p.price > 2"
     ask(tmp_path / "train.jsonl", "Which products cost more than 2?", gold)
     labels = []
-    encode = tuning.encode_examples
+    encode = encoding.encode_examples
     monkeypatch.setattr(
-        tuning,
+        encoding,
         "encode_examples",
         lambda prompts, golds, *rest: labels.append(golds) or encode(prompts, golds, *rest),
     )

@@ -42,7 +42,7 @@ def test_the_checks_are_said_with_labels_and_fingerprint(tmp_path, config):
     ended = groundql("train", config, "--out", tmp_path / "run")
     assert ended.status == 0, ended.stderr
     said = ended.stderr.splitlines()
-    assert "no database, question or gold SQL of train stands in dev or test; all golds bind" in said
+    assert "no database, question or gold SQL of train stands in dev or test" in said
     assert "training on 8 questions of 1 databases; none shrunk or cut" in said
     for i in (0, 4):
         assert f"trained to write, question {i} on shop: {TRAIN[i][1]}<|im_end|>" in said
@@ -76,6 +76,7 @@ def test_what_dev_holds_too_is_left_out_and_counted(tmp_path, config):
     assert read_run(tmp_path / "run").counts == {
         "train_questions": len(TRAIN) - 2,
         "train_questions_too_long": 0,
+        "train_questions_not_in_dialect": 0,
         "left_out_asked_in_dev_or_test": 1,
         "left_out_gold_in_dev_or_test": 1,
     }
@@ -83,9 +84,19 @@ def test_what_dev_holds_too_is_left_out_and_counted(tmp_path, config):
 
 def test_golds_that_do_not_bind_are_left_out_and_counted(tmp_path, config):
     write_rows(tmp_path, "train", "shop", [*TRAIN, ("Who?", "SELECT owner FROM product")])
-    ended = groundql("train", config, "--out", tmp_path / "run")
+    ended = groundql("train", config, "--out", tmp_path / "raw", "--set", "prompt.dialect=raw")
     assert "1 whose gold does not bind" in ended.stderr
-    assert read_run(tmp_path / "run").counts["left_out_gold_does_not_bind"] == 1
+    assert read_run(tmp_path / "raw").counts["left_out_gold_does_not_bind"] == 1
+    ended = groundql("train", config, "--out", tmp_path / "run")
+    assert "left out: 1 whose gold is not in the canonical dialect" in ended.stderr
+    assert read_run(tmp_path / "run").counts["train_questions"] == len(TRAIN)
+
+
+def test_a_gold_that_binds_only_in_the_dialect_is_trained_on_in_it(tmp_path, config):
+    gold = 'SELECT price FROM product WHERE name = "ink"'  # Spider's way to write a string
+    write_rows(tmp_path, "train", "shop", [*TRAIN, ("Price of ink?", gold)])
+    assert groundql("train", config, "--out", tmp_path / "run").status == 0
+    assert read_run(tmp_path / "run").counts["train_questions"] == len(TRAIN) + 1
 
 
 def test_a_shared_database_is_refused_before_weights_are_loaded(tmp_path, config, no_weights):

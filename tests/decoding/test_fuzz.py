@@ -1,8 +1,8 @@
 """Random queries through the mask: what finishes prepares, by the tracker alone and by the gate."""
 
 import pytest
-from benchmarks.decoding_fuzz import awkward_schema, fuzz, wide_schema
 
+from benchmarks.decoding_fuzz import awkward_schema, fuzz, wide_schema
 from tests.decoding.schemas import LIBRARY, pocket_schemas, tiny_vocabulary
 
 

@@ -4,11 +4,16 @@ import pytest
 import torch
 from peft import get_peft_model_state_dict
 
+from groundql.config import LoraSettings, ModelSettings
 from groundql.errors import AskedWrongly, TrainingStopped
+from groundql.models.load import load_base
+from groundql.models.source import find_base
 from groundql.training import processes
 from groundql.training.exact import Blank, Rows, SeededOrder, collate_rows
 from groundql.training.packs import IGNORE
 from groundql.training.processes import StoppedElsewhere
+from groundql.training.trainer import add_lora
+from tests.tiny import save_tiny
 from tests.training.killed import kill_this_process
 from tests.training.several import in_processes
 from tests.training.test_trainer import EXAMPLES, adapter, log, same, train, with_lora
@@ -88,6 +93,41 @@ def test_two_processes_killed_by_signal_9_resume_to_the_same_bits(tmp_path):
     assert same(resumed[0], whole)
     assert same(resumed[1], whole)
     assert log(tmp_path / "killed") == log(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_a_base_in_parts_trains_the_same_adapter_bit_for_bit(tmp_path, quantization):
+    base = save_tiny(tmp_path / "m", "llama")
+
+    def work(rank, **training):
+        settings = ModelSettings(name=str(base), quantization=quantization, compute_dtype="float32")
+        model = load_base(find_base(str(base)), settings, device=torch.device("cpu"))
+        model = add_lora(model, LoraSettings(rank=2, alpha=4), seed=7)
+        asked = []
+
+        def score(model):
+            with torch.no_grad():
+                asked.append(float(model(input_ids=torch.tensor([[1, 2, 3]])).logits.sum()))
+            return {"grounded": 0.0, "ex_strict": 0.0}
+
+        train(tmp_path / str(training), model=model, dev=EXAMPLES[:2], score_dev=score, **training)
+        held = sum(
+            getattr(p, "_local_tensor", p).numel()
+            for name, p in model.named_parameters()
+            if "proj.base_layer" in name
+        )
+        return adapter(model), held, asked
+
+    whole, _ = in_processes(2, lambda rank: work(rank, checkpointing=True), tmp_path / "found")
+    first, second = in_processes(
+        2, lambda rank: work(rank, checkpointing=True, shard_base=True), tmp_path / "found"
+    )
+    assert not isinstance(first, Exception), str(first)
+    assert same(first[0], whole[0])
+    assert same(second[0], whole[0])
+    assert first[1] == second[1] == whole[1] / 2
+    assert first[2] == second[2]  # all take part in what the first is asked
+    assert first[2] == pytest.approx(whole[2], abs=1e-4)
 
 
 def test_dev_is_scored_by_the_first_and_chooses_the_checkpoint_of_both(tmp_path):

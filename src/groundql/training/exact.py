@@ -20,8 +20,10 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 
+from groundql.errors import SettingError
 from groundql.training import processes
 from groundql.training.guard import StepGuard
+from groundql.training.sharding import is_sharded
 
 IGNORE = -100  # the label that carries no loss
 
@@ -92,9 +94,14 @@ class ExactTrainer(Trainer):  # type: ignore[misc]  # transformers is not checke
 
     def __init__(self, *arguments: Any, guard: StepGuard, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        if self.is_fsdp_enabled:
+            raise SettingError(
+                "accelerate's own FSDP would split the adapter too: launch without it and set training.shard_base = true"
+            )
         self.guard = guard
         self.data_collator = partial(collate_rows, collate=self.data_collator)
-        if processes.n_processes() > 1 and not self.is_fsdp_enabled:
+        self.is_in_parts = is_sharded(self.model)
+        if processes.n_processes() > 1:
             # No DistributedDataParallel: its hooks would tie our step to its forward pass; see `training_step`.
             self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
 
@@ -114,7 +121,7 @@ class ExactTrainer(Trainer):  # type: ignore[misc]  # transformers is not checke
         return loss
 
     def _share_step(self) -> None:
-        trainable = [] if self.is_fsdp_enabled else [p for p in self.model.parameters() if p.requires_grad]
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
         flags = [not self.guard.losses_are_finite(), self.guard.time_is_over]
         bad, over = processes.share_step(trainable, flags, self.args.device)
         self.guard.time_is_over = over

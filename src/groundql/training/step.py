@@ -1,6 +1,6 @@
 """How one batch becomes a loss: the fused step where the model is known, transformers' own layers elsewhere."""
 
-import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,11 +9,15 @@ from groundql.config import Config
 from groundql.errors import TrainingStopped
 from groundql.models.fused_memory import FFN_TOKENS, Keeps, is_fused
 from groundql.training.fused.model import FusedModel, can_fuse, install, wants_spans
+from groundql.training.packs import IGNORE, Pack
 
 
-def install_step(model: Any, config: Config, keeps: Keeps | None) -> None:
-    """Give `model` its way from a batch to the summed loss. Without a plan, layers keep all or nothing."""
-    if not is_fused(config) or not can_fuse(model, dropout=config.lora.dropout) or _is_sharded():
+def install_step(model: Any, config: Config, keeps: Keeps | None, *, graph: bool) -> None:
+    """Give `model` its way from a batch to the summed loss. Without a plan, layers keep all or nothing.
+
+    `graph`: as one CUDA graph, where the kernels for that run.
+    """
+    if not is_fused(config) or not can_fuse(model, dropout=config.lora.dropout):
         install(model, None)
         return
     n_layers = model.get_base_model().config.num_hidden_layers
@@ -22,6 +26,17 @@ def install_step(model: Any, config: Config, keeps: Keeps | None) -> None:
         model, n_kept=chosen.all, n_kept_attention=chosen.attention, ffn_tokens=chosen.ffn_tokens
     )
     install(model, fused)
+    allowed = graph and config.training.cuda_graph is not False and not config.training.shard_base
+    if allowed and wants_spans(model, model.device):
+        fused.use_graph()
+
+
+def fixed_size(model: Any, packs: Sequence[Pack]) -> tuple[int, int] | None:
+    """Tokens and label positions that every batch is filled up to, so that one graph takes all; None without a graph."""
+    if model.label_loss_through is None or model.label_loss_through.graphed is None or not packs:
+        return None
+    n_labels = max(sum(label != IGNORE for label in pack.labels) for pack in packs)
+    return max(map(len, packs)), n_labels + 1
 
 
 def uses_spans(model: Any) -> bool:
@@ -67,8 +82,3 @@ def cap_memory(card_mib: float, context_mib: float) -> None:
     if torch.cuda.is_available():
         total_mib = torch.cuda.get_device_properties(0).total_memory / 2**20
         torch.cuda.set_per_process_memory_fraction(min(1.0, (card_mib - context_mib) / total_mib))
-
-
-def _is_sharded() -> bool:
-    """Whether FSDP splits the weights over processes: then no process has a whole matrix to merge."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
