@@ -10,7 +10,7 @@ from groundql.decoding.scope.frames import TOP, Aux, Block, Frame, block_of
 from groundql.decoding.scope.functions import deployed_functions
 from groundql.decoding.scope.names import Refusal, schema_catalog, unquoted
 from groundql.decoding.scope.steps import step
-from groundql.decoding.scope.unfinished import can_grow
+from groundql.decoding.scope.unfinished import OTHER_WORDS, can_grow
 from groundql.records import Schema
 
 _WORD = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*")
@@ -175,11 +175,20 @@ class ScopeTracker:
 
     def _why_unfinished(self, frame: Frame, at: str, aux: Aux, mode: str, tail: str) -> str:
         """A reason for an unfinished word that cannot become one that fits."""
-        try:
-            self._flush(ScopeState(frame, at, aux, mode, tail))
-        except Refusal as refusal:
-            return str(refusal)
-        return f"nothing that starts with {tail} can stand here"
+        words = [word for word in OTHER_WORDS if word.startswith(tail) and at not in OPERAND_AT]
+        reasons = []
+        for kind, text in [*(("w", word) for word in words), (mode.lower(), tail)]:
+            try:
+                if kind == "q":
+                    self._flush(ScopeState(frame, at, aux, mode, tail))
+                else:
+                    step(self._functions, frame, at, aux, kind, text)
+            except Refusal as refusal:
+                reasons.append(str(refusal))
+        told = [
+            reason for reason in reasons if "cannot stand here" not in reason and "unfinished" not in reason
+        ]
+        return told[0] if told else f"nothing that starts with {tail} can stand here"
 
 
 def _number(text: str) -> str:
