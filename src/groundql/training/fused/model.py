@@ -130,7 +130,9 @@ def _forward(model: Any, *args: Any, targets: torch.Tensor | None = None, **batc
         return model.own_forward(*args, **batch)
     places, head = batch.pop("logits_to_keep"), model.get_base_model().get_output_embeddings()
     fused: FusedModel | None = model.label_loss_through
-    with torch.autocast(targets.device.type, enabled=fused is None and torch.is_autocast_enabled()):
+    with torch.autocast(
+        targets.device.type, enabled=fused is None and torch.is_autocast_enabled(targets.device.type)
+    ):
         if fused is not None:
             sees = batch.get("spans") or batch.get("pack_layout")
             sees = batch["attention_mask"] if sees is None else sees
