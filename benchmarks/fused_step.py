@@ -34,20 +34,34 @@ from groundql.training.packs import IGNORE, Pack, collate_pack, make_packs
 from groundql.training.trainer import add_lora
 
 
-def tuned_model(folder: Path, quantization: str, rank: int, *, kept: tuple[int, int], ffn_tokens: int) -> Any:
+def tuned_model(
+    folder: Path,
+    quantization: str,
+    rank: int,
+    *,
+    kept: tuple[int, int],
+    ffn_tokens: int,
+    graph: bool = False,
+) -> Any:
     """A fresh adapter on all linears of the base in `folder`, with the fused step."""
     lora = LoraSettings(rank=rank, alpha=2 * rank)
     model = add_lora(load_base_model(folder, quantization), lora, seed=0)
     fused = FusedModel(model, n_kept_attention=kept[0], n_kept=kept[1], ffn_tokens=ffn_tokens)
     install(model, fused)
+    if graph:
+        fused.use_graph()
     return model.train()
 
 
 def batches_of(packs: Sequence[Pack], model: Any) -> list[dict[str, Any]]:
-    """Batches on the model's device."""
+    """Batches on the model's device; of one shape where a graph takes them."""
     spans = wants_spans(model, model.device)
+    size = None
+    if model.label_loss_through.graphed is not None:
+        size = max(map(len, packs)), 1 + max(sum(x != IGNORE for x in pack.labels) for pack in packs)
     return [
-        {k: v.to(model.device) for k, v in collate_pack([pack], with_spans=spans).items()} for pack in packs
+        {k: v.to(model.device) for k, v in collate_pack([pack], with_spans=spans, size=size).items()}
+        for pack in packs
     ]
 
 
@@ -186,6 +200,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--cap-gib", type=float, help="of the CUDA allocator")
     parser.add_argument("--weights", type=Path, help="where the random weights are kept")
+    parser.add_argument("--graph", action="store_true", help="whole passes as one CUDA graph")
     parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
 
@@ -216,15 +231,21 @@ def main() -> None:
                     "optimizer": asked.optimizer,
                     "rank": asked.rank,
                     "cap_gib": asked.cap_gib,
+                    "graph": asked.graph,
                     "predicted_mib": predicted_mib(row, asked, packs, kept),
                 }
                 try:
                     model = tuned_model(
-                        folder, asked.quantization, asked.rank, kept=kept, ffn_tokens=asked.ffn_tokens
+                        folder,
+                        asked.quantization,
+                        asked.rank,
+                        kept=kept,
+                        ffn_tokens=asked.ffn_tokens,
+                        graph=asked.graph,
                     )
                     optimizer = optimizer_of(model, asked.optimizer)
                     common |= measure(model, packs, optimizer, asked.seconds)
-                    if torch.cuda.is_available():
+                    if torch.cuda.is_available() and not asked.graph:
                         largest = batches_of([max(packs, key=len)], model)[0]
                         common["moments_mib"] = moments_mib(model, largest, optimizer)
                     print(json.dumps(common), flush=True)

@@ -12,7 +12,7 @@ from tests.tiny import tiny_tokenizer
 
 
 class ScriptedModel:
-    """Answers every prompt with `text` and the end token, one token a call, as a language model would."""
+    """Answers every prompt with `text` and the end token, as a language model would; one row at a time."""
 
     device = torch.device("cpu")
     dtype = torch.float32
@@ -24,18 +24,20 @@ class ScriptedModel:
             tokenizer.convert_tokens_to_ids(end),
         ]
         self.n_tokens = len(tokenizer)
-        self.at = 0
+        self.first = None  # the position of the prompt's last token
 
     def set_attn_implementation(self, name):
         self.config._attn_implementation = name
 
-    def __call__(self, input_ids, shared_prefixes=None, **_):
-        if shared_prefixes is None:  # the prefix is being computed: nothing is asked yet
-            self.at = 0
-            return None
+    def __call__(self, input_ids, position_ids, **_):
+        at = 0
+        if input_ids.shape[1] > 1:  # a prompt is being read: nothing is asked yet
+            self.first = None
+        else:
+            self.first = position_ids[0, 0] if self.first is None else self.first
+            at = min(int(position_ids[0, 0] - self.first), len(self.ids) - 1)
         logits = torch.zeros(len(input_ids), 1, self.n_tokens)
-        logits[:, -1, self.ids[self.at]] = 1.0
-        self.at += 1
+        logits[:, -1, self.ids[at]] = 1.0
         return SimpleNamespace(logits=logits)
 
 

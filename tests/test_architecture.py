@@ -23,7 +23,7 @@ STAGES = {
     "verdicts": {"databases"},
     "reports": set(),
 }
-JOINS = {"pipeline", "generating", "encoding", "tuning", "evaluating", "answer"}
+JOINS = {"pipeline", "generating", "selecting", "encoding", "tuning", "evaluating", "answer"}
 ALLOWED = (
     {"errors": set(), "config": {"errors"}, "records": {"errors"}}
     | {stage: NOUNS | further for stage, further in STAGES.items()}

@@ -152,6 +152,10 @@ OTHER = {
     "save_steps": 3,
     "select_by": "loss",
     "memory_gib": 6,
+    "batch_size": 3,
+    "kv_tokens": 1000,
+    "decoding": "grounded",
+    "processes": 2,
 }
 
 

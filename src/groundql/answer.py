@@ -9,18 +9,19 @@ from groundql.databases.schema import read_schema
 from groundql.errors import DatabaseMissing
 from groundql.generating import Writer, find_values
 from groundql.prompts.budget import fit_prompt
-from groundql.prompts.dialect import answered_sql
-from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema
+from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema, Strain
+from groundql.selecting import Asked, complete
 
 
 class Answer(Record):
     """What came of one question."""
 
     question: str
-    sql: str | None  # None: the model wrote nothing like a query
+    sql: str | None  # None: nothing like a query was written, or none that binds
     binds: bool  # the engine prepares it on this schema
     reason: str = ""  # why there are no rows, in one sentence
     outcome: Outcome | None = None  # rows, or what stopped the query
+    strain: Strain | None = None  # of a grounded query: how hard the constraint pulled
 
 
 def answer_question(
@@ -39,8 +40,6 @@ def answer_question(
         DatabaseMissing: no file there.
         PromptTooLong: a schema that does not fit the prompt even in its barest form.
     """
-    from groundql.decoding.engine import decode_greedy
-
     schema = read_one(database_path, writer.prompt.n_examples)
     question = Question(question_id="0", db_id=schema.db_id, text=text, evidence=evidence)
     files = DatabaseFiles(db_id=schema.db_id, sqlite_path=database_path)
@@ -52,21 +51,20 @@ def answer_question(
         count_tokens=writer.count_tokens,
         values=find_values(question, schema, files, writer.prompt),
     )
-    tokenizer = writer.loaded.tokenizer
-    (decoded,) = decode_greedy(
-        writer.loaded.model,
-        tokenizer,
-        [prompt],
-        writer.turns,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=1,
+    asked = Asked(
+        prompts=[prompt],
+        schemas={schema.db_id: schema},
+        databases={schema.db_id: files},
+        dialect=writer.prompt.dialect,
     )
-    written = tokenizer.decode(list(decoded.ids), skip_special_tokens=True)
-    sql = answered_sql(written, writer.prompt.dialect)
+    (completion,) = complete(writer.loaded.model, writer.loaded, writer.turns, asked, settings=settings)
+    if completion.status == "abstained":
+        reason = f"no query was found that binds to this schema ({completion.reason})"
+        return Answer(question=text, sql=None, binds=False, reason=reason, strain=completion.strain)
+    sql = completion.sql
     if sql is None:
-        return Answer(
-            question=text, sql=None, binds=False, reason=f"the model wrote no query: {written.strip()!r}"
-        )
+        reason = f"the model wrote no query: {completion.text.strip()!r}"
+        return Answer(question=text, sql=None, binds=False, reason=reason)
     refusal = prepare(schema, sql)
     if refusal is not None:
         return Answer(question=text, sql=sql, binds=False, reason=f"the query does not bind: {refusal}")
@@ -75,7 +73,14 @@ def answer_question(
     reason = (
         "" if outcome.status == "ok" else f"the query did not end well ({outcome.status}): {outcome.error}"
     )
-    return Answer(question=text, sql=sql, binds=True, reason=reason.rstrip(": "), outcome=outcome)
+    return Answer(
+        question=text,
+        sql=sql,
+        binds=True,
+        reason=reason.rstrip(": "),
+        outcome=outcome,
+        strain=completion.strain,
+    )
 
 
 def read_one(database_path: Path, n_examples: int) -> Schema:

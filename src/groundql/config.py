@@ -93,6 +93,9 @@ class TrainingSettings(Settings):
     # Compute again in backward what a layer made: less memory, up to a third more time. "auto": as much as memory_gib
     # needs, nothing where no card is named.
     checkpointing: Literal["auto"] | bool = "auto"
+    # Whole passes as one CUDA graph: the host's time to start kernels is saved, gradients are held once more. "auto":
+    # where the card has room for that.
+    cuda_graph: Literal["auto"] | bool = "auto"
     optimizer: Literal["auto", "adamw", "adamw_8bit"] = "auto"  # auto: 8-bit state where a card is named
     logging_steps: int = Field(10, ge=1)
     save_steps: int | None = Field(None, ge=1)  # besides every epoch, so that a kill loses less
@@ -112,7 +115,20 @@ class GenerationSettings(Settings):
     """How completions are decoded."""
 
     max_new_tokens: int = Field(256, ge=1)
-    batch_size: int = Field(32, ge=1)  # questions decoded together
+    batch_size: int | None = Field(None, ge=1)  # texts decoded together; None: as suits the device
+    kv_tokens: int | None = Field(
+        None, ge=1
+    )  # tokens in the cache at once; None: what fits beside the weights
+    decoding: Literal["free", "grounded"] = (
+        "free"  # grounded: what does not bind to the schema is never written
+    )
+    samples: int = Field(1, ge=1)  # texts a question
+    temperature: float = Field(0.0, ge=0)  # 0: the best token each time; else drawn
+    seed: int = 7  # of what is drawn
+    repair: bool = False  # one more text, with the engine's message, for a query that does not run
+    processes: int | None = Field(
+        None, ge=0
+    )  # that check constraints beside the model; None: as suits the machine
 
 
 class JudgingSettings(Settings):

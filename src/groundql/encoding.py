@@ -9,9 +9,10 @@ from groundql.config import PromptSettings
 from groundql.databases.binding import prepare
 from groundql.errors import NotInDialect
 from groundql.generating import make_prompts, read_schemas
+from groundql.models.chat import encode_part
 from groundql.prompts.dialect import in_dialect, standard_sql
 from groundql.records import DataSet, Prompt, Question, Schema, Turns
-from groundql.training.examples import Example, encode_examples, encode_text
+from groundql.training.examples import Example, encode_examples
 from groundql.training.preflight import check_labels, check_prompts
 
 
@@ -29,7 +30,7 @@ class Encoded:
 def encode_labels(data: DataSet, settings: PromptSettings, tokenizer: Any, turns: Turns) -> Encoded:
     """Examples whose labels are golds in the dialect of the settings. A question without such a gold is left out."""
     schemas = read_schemas(data, settings.n_examples)
-    count_tokens = lru_cache(4096)(lambda text: len(encode_text(tokenizer, text)))
+    count_tokens = lru_cache(4096)(lambda text: len(encode_part(tokenizer, text, turns)))
     labels: dict[str, str] = {}
     reasons: Counter[str] = Counter()
     for question in data.questions:

@@ -1,4 +1,4 @@
-"""From a data set and a model to completions: prompts, greedy decoding, extraction. JSONL in the end."""
+"""From a data set and a model to completions: prompts, decoding, extraction. JSONL in the end."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from groundql.config import GenerationSettings, ModelSettings, PromptSettings
 from groundql.databases.schema import read_schema
 from groundql.databases.values import Matches, nearest_values, value_source
 from groundql.errors import AskedWrongly, PromptTooLong
+from groundql.models.chat import encode_part, turns_of
 from groundql.models.source import find_base, is_run
 from groundql.prompts.budget import fit_prompt
-from groundql.prompts.dialect import answered_sql
 from groundql.prompts.render import prompt_fingerprint
 from groundql.records import Completion, DatabaseFiles, DataSet, Prompt, Question, Schema, Turns
+from groundql.selecting import Asked, complete
 
 if TYPE_CHECKING:
     from groundql.models.load import LoadedModel
@@ -31,24 +32,26 @@ class Writer:
     @property
     def count_tokens(self) -> Callable[[str], int]:
         """Tokens of a piece of a prompt; repeated pieces are counted once."""
-        tokenizer = self.loaded.tokenizer
-        return lru_cache(maxsize=4096)(
-            lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        )
+        tokenizer, turns = self.loaded.tokenizer, self.turns
+        return lru_cache(maxsize=4096)(lambda text: len(encode_part(tokenizer, text, turns)))
 
 
 def load_writer(
-    name: str, *, quantization: str | None = None, prompt: PromptSettings | None = None
+    name: str,
+    *,
+    quantization: str | None = None,
+    prompt: PromptSettings | None = None,
+    merge: bool | None = None,
 ) -> Writer:
     """The model called `name`: a run folder with its adapter and prompt, or a base model.
 
     A run's base is held as it was in training; a base model of its own is held dense unless `quantization` says.
+    `merge`: adapter and 4-bit weights become plain 16-bit ones, which take more memory and are faster; None: on a GPU.
 
     Raises:
         ModelMissing: nothing of that name, or no weights there.
         AskedWrongly: the adapter was trained with a prompt that this version does not render.
     """
-    from groundql.models.chat import turns_of
     from groundql.models.load import (
         LoadedModel,
         best_device,
@@ -76,6 +79,10 @@ def load_writer(
     model = load_base(source, settings, device=device)
     if run:
         model = load_adapter(model, run_dir / "adapter")
+    if (device.type == "cuda" if merge is None else merge) and (run or settings.quantization != "none"):
+        from groundql.models.merge import merge_dense
+
+        model = merge_dense(model)
     loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
     return Writer(loaded=loaded, turns=turns, prompt=prompt)
 
@@ -134,8 +141,7 @@ def write_completions(
 
     A question whose prompt does not fit gets an empty completion that says so in `shrunk`.
     """
-    from groundql.decoding.engine import decode_greedy
-
+    check_settings(data, settings)
     schemas = read_schemas(data, writer.prompt.n_examples)
     prompts, too_long = make_prompts(
         data.questions,
@@ -145,41 +151,36 @@ def write_completions(
         count_tokens=writer.count_tokens,
         databases=data.databases,
     )
-    tokenizer = writer.loaded.tokenizer
-    decoded = decode_greedy(
+    completions = complete(
         model,
-        tokenizer,
-        prompts,
+        writer.loaded,
         writer.turns,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
+        Asked(
+            prompts=prompts,
+            schemas=schemas,
+            databases=data.databases,
+            dialect=writer.prompt.dialect,
+        ),
+        settings=settings,
         on_progress=on_progress,
     )
-    by_id = {prompt.question_id: (prompt, one) for prompt, one in zip(prompts, decoded, strict=True)}
-    completions = []
-    for question in data.questions:
-        if question.question_id in too_long:
-            empty = Completion(
-                question_id=question.question_id,
-                db_id=question.db_id,
-                text="",
-                sql=None,
-                shrunk=("too long",),
-            )
-            completions.append(empty)
-            continue
-        prompt, one = by_id[question.question_id]
-        text = tokenizer.decode(list(one.ids), skip_special_tokens=True)
-        completions.append(
-            Completion(
-                question_id=question.question_id,
-                db_id=question.db_id,
-                text=text,
-                sql=answered_sql(text, writer.prompt.dialect),
-                n_prompt_tokens=one.n_prompt_tokens,
-                n_new_tokens=len(one.ids),
-                stopped=one.stopped,
-                shrunk=prompt.shrunk,
-            )
-        )
-    return prompts, completions
+    by_id = {completion.question_id: completion for completion in completions}
+    return prompts, [
+        _too_long(question) if question.question_id in too_long else by_id[question.question_id]
+        for question in data.questions
+    ]
+
+
+def check_settings(data: DataSet, settings: GenerationSettings) -> None:
+    """Raise AskedWrongly for settings that make no sense together, or not on these databases."""
+    if settings.samples > 1 and not settings.temperature:
+        raise AskedWrongly("several samples need a temperature above 0: without one they are all the same")
+    others = [files.db_id for files in data.databases.values() if files.dialect != "sqlite"]
+    if settings.decoding == "grounded" and others:
+        raise AskedWrongly(f"grounded decoding is for SQLite, and {others[0]} is not; use --decoding free")
+
+
+def _too_long(question: Question) -> Completion:
+    return Completion(
+        question_id=question.question_id, db_id=question.db_id, text="", sql=None, shrunk=("too long",)
+    )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from groundql.prompts.extract import extract_sql
 from groundql.records import Completion, DataSet, Verdict
-from groundql.verdicts.judge import Case, Judging, judge_all
+from groundql.verdicts.cases import Case, Judging
+from groundql.verdicts.judge import judge_all
 from groundql.verdicts.predictions import Predictions, match_completions, read_predictions
 
 

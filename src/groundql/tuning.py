@@ -109,6 +109,7 @@ def _tune(config: Config, run_dir: Path, resume: bool, say: Say, on_step: OnStep
         on_step=on_step,
         resume=resume,
         keeps=plan.keeps if plan else None,
+        graph=plan.graph if plan else True,
     )
     results = {key: round(float(value), 3) for key, value in asdict(result).items() if value is not None}
     if plan:

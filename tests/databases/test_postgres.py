@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from groundql.databases.postgres_engine import PostgresEngine, refused_call
 from groundql.errors import DatabaseMissing, DataError
 from groundql.pipeline import judge_completions
 from groundql.questions.load import load_data
-from groundql.records import Completion, ForeignKey
+from groundql.records import Completion, ForeignKey, Verdict
 from groundql.verdicts.judge import Judging
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'")
@@ -284,6 +284,64 @@ def test_predictions_are_judged_on_the_server(shop, tmp_path):
     verdicts = judge_completions(data, completions, Judging(n_workers=2, deadline_s=1))
     assert {v.predicted_sql: (v.grounded, v.ran, v.ex_bird, v.ex_strict) for v in verdicts} == predicted
     assert {v.gold_fault for v in verdicts} == {""}
+
+
+@pytest.fixture(scope="module")
+def judged(shop: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Verdict]:
+    """The verdict on one answer to a question whose gold is GOLD."""
+    path = tmp_path_factory.mktemp("data") / "q.jsonl"
+    path.write_text(json.dumps({"question": "Which?", "db_id": "shop", "sql": GOLD, "database": shop}))
+    data = load_data(f"jsonl:{path}")
+
+    def judge(sql: str, **settings) -> Verdict:
+        answer = Completion(question_id=data.questions[0].question_id, db_id="shop", text=sql, sql=sql)
+        return judge_completions(data, [answer], Judging(n_workers=1, **settings))[0]
+
+    return judge
+
+
+GOLD = "SELECT title FROM book WHERE price > 5 ORDER BY title"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sql", "findings"),
+    [
+        ("SELECT title FROM books", ("invented table: books",)),
+        ("SELECT titel FROM book", ("invented column: titel",)),
+        ("SELECT b.title FROM book", ("invented alias: b.title",)),
+        ("SELECT name FROM book", ("misplaced column: name",)),
+        ("SELECT YEAR(day) FROM book", ("invented function: YEAR",)),
+        ("SELECT coalesce(title, upper(title)), CAST(price AS integer) FROM book WHERE day < current_date", ()),
+        ("SELECT title FROM book WHERE title = 'Dune'", ("foreign value: book.title = 'Dune'",)),
+        ("SELECT title FROM book WHERE title = 'tides' OR price = 8", ()),
+        ("SELECT name FROM book JOIN author USING (author_id)", ()),
+        ("SELECT title FROM book JOIN author ON title = name", ("join along no key: book.title = author.name",)),
+    ],
+)  # fmt: skip
+def test_names_and_doubts_are_found_by_the_server_s_word(judged, sql, findings):
+    assert judged(sql).findings == findings
+
+
+@pytest.mark.slow
+def test_links_and_the_certificate_of_equal_words(judged):
+    half = judged("SELECT b.title FROM book AS b WHERE day > DATE '2000-01-01'")
+    assert (half.link_precision, half.link_recall, half.link_f1) == (0.5, 0.5, 0.5)
+    assert judged("select Title\nfrom BOOK where price>5 order by title").ast_equal
+    assert judged(GOLD.replace("5", "5.0")).ast_equal is False
+
+
+@pytest.mark.slow
+def test_luck_falls_on_changed_rows_and_the_server_s_stay_as_they_are(judged, server):
+    before = everything(server)
+    copied = "SELECT * FROM (VALUES ('Sand'), ('Tides')) AS t(title) ORDER BY title"
+    assert judged(copied).ex_strict
+    assert judged(copied, n_instances=3).robust is False
+    assert judged(GOLD.replace("price > 5", "NOT price <= 5"), n_instances=3).robust is True
+    as_cte = "WITH dear AS (SELECT * FROM book WHERE price > 5) SELECT title FROM dear ORDER BY 1;"
+    assert judged(as_cte, n_instances=3).robust is True
+    assert judged(GOLD.replace("FROM book", "FROM public.book AS b"), n_instances=3).robust is None
+    assert everything(server) == before
 
 
 @pytest.mark.slow

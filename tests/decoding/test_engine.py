@@ -5,7 +5,11 @@ import random
 import pytest
 import torch
 
-from groundql.decoding.engine import decode_greedy
+from groundql.config import GenerationSettings
+from groundql.decoding import reader
+from groundql.decoding.batch import Pace
+from groundql.decoding.engine import decode as decode_all
+from groundql.decoding.schedule import Capacity
 from groundql.models.chat import turns_of
 from groundql.records import Prompt
 from groundql.training import attention
@@ -53,16 +57,14 @@ def generate_alone(model, prompt, ends, n_new=N_NEW):
     return whole[0, ids.shape[1] :].tolist()
 
 
-def decode(model, prompts, *, turns=TURNS, batch_size=4, n_new=N_NEW, on_progress=None):
-    return decode_greedy(
-        model,
-        TOKENIZER,
-        prompts,
-        turns,
-        max_new_tokens=n_new,
-        batch_size=batch_size,
-        on_progress=on_progress,
-    )
+def decode(model, prompts, *, turns=TURNS, batch_size=4, n_new=N_NEW, **options):
+    settings = GenerationSettings(max_new_tokens=n_new, batch_size=batch_size)
+    found = decode_all(model, TOKENIZER, prompts, turns, settings=settings, **options)
+    return [one for (one,) in found]
+
+
+def texts(found):
+    return [(one.ids, one.stopped, one.status) for one in found]
 
 
 def lively_model(architecture, **options):
@@ -116,18 +118,109 @@ def test_a_sliding_window_reaches_as_far_back_as_in_generate(window):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_batch_size_and_the_order_change_nothing(architecture):
     model, prompts = lively_model(architecture), some_prompts(7, n_prefixes=2)
-    one_by_one = decode(model, prompts, batch_size=1)
+    one_by_one = texts(decode(model, prompts, batch_size=1))
     for batch_size in (2, 3, 100):
-        assert decode(model, prompts, batch_size=batch_size) == one_by_one
-    assert decode(model, prompts[::-1]) == one_by_one[::-1]
+        assert texts(decode(model, prompts, batch_size=batch_size)) == one_by_one
+    assert texts(decode(model, prompts[::-1])) == one_by_one[::-1]
+
+
+PACES = {
+    "settle first": Pace(),
+    "look ahead": Pace(lookahead=1),
+    "as on a GPU": Pace(
+        lookahead=1, refill_share=0.3, compact_share=0.3, tokens_at_once=100, reads_ahead=True
+    ),
+}
+CAPACITIES = {
+    "two slots": Capacity(2, 10_000, rows_a_group=2),
+    "groups of three": Capacity(7, 10_000, rows_a_group=3),
+    "little cache": Capacity(100, 260, rows_a_group=8),
+    "even sizes": Capacity(8, 10_000, rows_a_group=4, multiple=16),
+}
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A model, questions of four databases, an end mark that ends them at many places, and what each writes alone."""
+    model, prompts = lively_model("starcoder2"), some_prompts(15, n_prefixes=4)
+    ids = [one.ids for one in decode(model, prompts, batch_size=1)]
+    ends = {
+        token: len({some.index(token) for some in ids if token in some}) for some in ids for token in some
+    }
+    end = max(ends, key=lambda token: (ends[token], token))
+    assert ends[end] > 2
+    turns = TURNS.model_copy(update={"end": TOKENIZER.convert_ids_to_tokens(end)})
+    return model, prompts, turns, texts(decode(model, prompts, turns=turns, batch_size=1))
+
+
+@pytest.mark.parametrize("pace", PACES.values(), ids=PACES)
+@pytest.mark.parametrize("capacity", CAPACITIES.values(), ids=CAPACITIES)
+def test_refilling_compacting_and_looking_ahead_change_nothing(many, pace, capacity):
+    """Rows end at different places, databases have different numbers of questions, and all share the batch."""
+    model, prompts, turns, expected = many
+    assert texts(decode(model, prompts, turns=turns, pace=pace, capacity=capacity)) == expected
+
+
+def test_a_window_is_kept_where_rows_move_between_batches():
+    model, prompts = lively_model("starcoder2", window=16), some_prompts(9)
+    expected = [tuple(generate_alone(model, prompt, {TOKENIZER.eos_token_id})) for prompt in prompts]
+    found = decode(model, prompts, pace=PACES["as on a GPU"], capacity=CAPACITIES["groups of three"])
+    assert [one.ids for one in found] == expected
+
+
+def test_long_rows_beside_short_ones():
+    model = lively_model("qwen2")
+    prompts = [*some_prompts(2), *some_prompts(2, seed=5)]
+    prompts[1] = prompts[1].model_copy(
+        update={"suffix": TURNS.before_user + "member " * 120 + TURNS.after_user}
+    )
+    prompts[2] = prompts[2].model_copy(
+        update={"prefix": TURNS.before_system + "loan " * 300 + TURNS.after_system}
+    )
+    ends = {TOKENIZER.eos_token_id}
+    expected = [tuple(generate_alone(model, prompt, ends, 40)) for prompt in prompts]
+    assert [one.ids for one in decode(model, prompts, n_new=40)] == expected
+
+
+def test_the_probability_of_a_text_is_that_of_its_tokens_one_by_one():
+    model, (prompt,) = lively_model("qwen2"), some_prompts(1)
+    (one,) = decode(model, [prompt], n_new=5)
+    ids = encode(prompt.prefix) + encode(prompt.suffix)
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids + list(one.ids)])).logits[0].log_softmax(-1)
+    steps = [logits[len(ids) - 1 + i, token].item() for i, token in enumerate(one.ids)]
+    assert one.log_probability == pytest.approx(sum(steps), abs=1e-4)
+
+
+def test_equal_prefixes_and_suffixes_are_read_once(monkeypatch):
+    """Samples of a question share its suffix, questions of a database its schema."""
+    n_read = []
+    whole = reader.forward_pass
+
+    def counted(model, ids, positions, decoding):
+        n_read.append(ids.shape[0])
+        return whole(model, ids, positions, decoding)
+
+    monkeypatch.setattr(reader, "forward_pass", counted)
+    settings = GenerationSettings(max_new_tokens=2, samples=4, temperature=1.0, batch_size=100)
+    decode_all(lively_model("llama"), TOKENIZER, some_prompts(6, n_prefixes=2), TURNS, settings=settings)
+    assert sum(n_read) == 2 + 6
+
+
+def test_a_mark_inside_a_question_ends_no_turn_and_the_text_is_decoded_all_the_same():
+    model = lively_model("qwen2")
+    prompt = some_prompts(1)[0]
+    sly = prompt.model_copy(update={"suffix": TURNS.before_user + "a<|im_end|>b" + TURNS.after_user})
+    (one,) = decode(model, [sly])
+    assert one.n_prompt_tokens > len(encode(sly.prefix)) + len(encode(sly.suffix))
 
 
 def test_nothing_of_one_batch_is_left_for_the_next():
     """The same prompts decode the same after others, in the same call and in a later one."""
     model, prompts, others = lively_model("llama"), some_prompts(4, seed=1), some_prompts(6, seed=2)
-    alone = decode(model, prompts)
-    assert decode(model, [*others, *prompts])[6:] == alone
-    assert decode(model, prompts) == alone
+    alone = texts(decode(model, prompts))
+    assert texts(decode(model, [*others, *prompts])[6:]) == alone
+    assert texts(decode(model, prompts)) == alone
 
 
 def test_transformers_own_generate_is_the_same_before_and_after():
@@ -156,7 +249,8 @@ def test_progress_counts_prompts_up_to_all():
     decode(
         lively_model("llama"), some_prompts(7, n_prefixes=2), batch_size=3, n_new=2, on_progress=told.append
     )
-    assert told == [3, 6, 7]
+    assert told == sorted(set(told))
+    assert told[-1] == 7
 
 
 def test_no_prompts_give_no_completions():

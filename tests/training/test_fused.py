@@ -164,3 +164,25 @@ def test_without_targets_the_model_answers_as_before():
     before = model(input_ids=ids).logits
     install(model, FusedModel(model, n_kept=0))
     torch.testing.assert_close(model(input_ids=ids).logits, before, rtol=0, atol=0)
+
+
+def test_a_batch_filled_up_to_one_size_has_the_same_loss_and_gradients():
+    examples = some_examples()
+    expected = by_transformers(tuned(tiny_model("llama")), examples)
+    model = tuned(tiny_model("llama"))
+    install(model, FusedModel(model, n_kept=0))
+    packs = make_packs(examples, pack_tokens=200, group_size=2, seed=1)
+    batches = [collate_pack([pack], size=(256, 100)) for pack in packs]
+    assert {b["input_ids"].shape[1] for b in batches} == {256}
+    assert {b["targets"].shape[1] for b in batches} == {100}
+    assert_same(loss_and_gradients(model, batches), expected)
+
+
+def test_what_a_pack_is_filled_up_with_is_seen_by_none_of_its_questions():
+    (pack,) = make_packs(some_examples(4), pack_tokens=2000, group_size=4, seed=1)
+    full = pack.filled_up(len(pack) + 5)
+    assert len(full) == len(pack) + 5
+    assert full.groups[: len(pack)] == pack.groups
+    assert set(full.groups[len(pack) :]) == {max(pack.groups) + 1}
+    assert set(full.labels[len(pack) :]) == {IGNORE}
+    assert pack.filled_up(3) is pack

@@ -54,3 +54,18 @@ def test_sixteen_bits_are_as_near_to_fp32_as_transformers_own_are(architecture):
         return float((mine - true).norm() / true.norm())
 
     assert error_of(True) < 1.25 * error_of(False)
+
+
+def test_a_graph_gives_every_batch_its_own_loss_and_gradients():
+    examples = some_examples(40)
+    expected = by_transformers(tuned(tiny_model("qwen2")), examples)
+    model = tuned(tiny_model("qwen2")).to("cuda")
+    fused = FusedModel(model, n_kept=1)
+    install(model, fused)
+    fused.use_graph()
+    packs = make_packs(examples, pack_tokens=250, group_size=4, seed=1)
+    batches = [on_gpu(collate_pack([p], with_spans=True, size=(256, 120))) for p in packs]
+    assert len(batches) > 2
+    found = loss_and_gradients(model, batches)
+    assert fused.graphed.graph is not None
+    assert_same((found[0], {name: g.cpu() for name, g in found[1].items()}), expected, 1e-5)

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.skipif(not can_share(), reason="forking is not safe her
 
 def results(tasks, work):
     return sorted(
-        result for found in shared_out(tasks, work, lambda: contextlib.nullcontext(10), 2) for result in found
+        result
+        for found in shared_out(tasks, work, lambda say_due: contextlib.nullcontext(10), 2)
+        for result in found
     )
 
 

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from groundql.cli import app
-from groundql.cli.generate import require_torch
+from groundql.cli.generate import Decoding, require_torch
 from groundql.cli.progress import say
 from groundql.config import GenerationSettings
 from groundql.errors import GroundqlError
@@ -28,6 +28,9 @@ def ask(
         str, typer.Option(help="Run folder, catalog name, hub id, folder or .gguf.")
     ] = DEFAULT_MODEL,
     max_new_tokens: Annotated[int, typer.Option(help="Limit for the query.")] = 256,
+    decoding: Annotated[
+        Decoding, typer.Option(help="grounded: a query that binds to the schema, or none and why.")
+    ] = Decoding.GROUNDED,
     deadline_s: Annotated[float, typer.Option(help="Seconds the query may run.")] = 30.0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object in place of the table.")] = False,
 ) -> None:
@@ -46,7 +49,7 @@ def ask(
         database,
         question,
         evidence=evidence,
-        settings=GenerationSettings(max_new_tokens=max_new_tokens),
+        settings=GenerationSettings(max_new_tokens=max_new_tokens, decoding=decoding.value),
         deadline_s=deadline_s,
     )
     if json_:

@@ -133,16 +133,10 @@ def _bind(
 @cache
 def _lenient_twin(schema: Schema) -> "Twin":
     """An empty copy of the database on which an unknown "name" is a string."""
-    import apsw
-
-    from groundql.databases.binding import Twin
-    from groundql.databases.guard import lock_down
+    from groundql.databases.binding import twin_from_ddl
     from groundql.databases.schema import schema_ddl
 
-    connection = apsw.Connection(":memory:")
-    connection.execute(schema_ddl(schema))
-    lock_down(connection, quoted_strings=True)
-    return Twin(connection)
+    return twin_from_ddl(schema_ddl(schema), quoted_strings=True)
 
 
 def _run(

@@ -1,5 +1,6 @@
 """groundql generate: a model's SQL for every question of a data set, as predictions.jsonl."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,13 @@ from groundql.questions.load import load_data
 from groundql.records import write_jsonl
 
 
+class Decoding(StrEnum):
+    """How tokens are chosen."""
+
+    FREE = "free"
+    GROUNDED = "grounded"
+
+
 @app.command()
 def generate(
     model: Annotated[
@@ -23,19 +31,57 @@ def generate(
         Path, typer.Option(help="Where predictions.jsonl goes; prompts.jsonl is written beside it.")
     ],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Limit for each completion.")] = 256,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions decoded together.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Texts decoded together; as suits the machine where not given.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
+    decoding: Annotated[
+        Decoding, typer.Option(help="grounded: no query that does not bind to the schema is ever written.")
+    ] = Decoding.FREE,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Texts a question; the result that most agree on is taken.")
+    ] = 1,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0 takes the best token each time; above, tokens are drawn.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 7,
+    repair: Annotated[
+        bool, typer.Option(help="Once more, with the engine's message, where a query does not run.")
+    ] = False,
+    kv_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens in the cache at once; what fits the machine where not given."),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=0, help="That check the constraint; as suits the machine where not given."),
+    ] = None,
+    merge: Annotated[
+        bool | None,
+        typer.Option(help="Adapter and 4-bit weights as 16-bit ones: faster, larger. On a GPU by default."),
+    ] = None,
 ) -> None:
-    """Write a model's SQL for every question of DATA (greedy, the same each time)."""
+    """Write a model's SQL for every question of DATA; the same each time."""
     questions = load_data(data)
     if limit is not None:
         questions = questions.model_copy(update={"questions": questions.questions[:limit]})
     require_torch("generate")
-    from groundql.generating import load_writer, write_completions
+    from groundql.generating import check_settings, load_writer, write_completions
 
-    writer = load_writer(model)
+    settings = GenerationSettings(
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        kv_tokens=kv_tokens,
+        decoding=decoding.value,
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        repair=repair,
+        processes=processes,
+    )
+    check_settings(questions, settings)
+    writer = load_writer(model, merge=merge)
     say(f"{model} on {data}: {len(questions.questions)} questions, {len(questions.databases)} databases")
-    settings = GenerationSettings(max_new_tokens=max_new_tokens, batch_size=batch_size)
     with progress("generate", len(questions.questions)) as advance:
         prompts, completions = write_completions(
             writer.loaded.model, writer, questions, settings=settings, on_progress=advance
@@ -44,8 +90,11 @@ def generate(
     write_jsonl(out, completions)
     n_shrunk = sum(bool(c.shrunk) for c in completions)
     n_cut = sum(not c.stopped for c in completions)
+    n_abstained = sum(c.status == "abstained" for c in completions)
     print(f"questions    {len(completions)}")
     print(f"with SQL     {sum(c.sql is not None for c in completions)}")
+    if decoding is Decoding.GROUNDED:
+        print(f"abstained    {n_abstained}   no query was found that binds")
     print(f"at the limit {n_cut}   of {max_new_tokens} new tokens")
     print(f"shrunk       {n_shrunk}   prompts that left something out to fit")
     print(f"predictions  {out}")

@@ -47,7 +47,7 @@ def judge(
     from groundql.pipeline import judge_completions, load_predictions
     from groundql.questions.load import load_data
     from groundql.reports.tally import rung_table, tally
-    from groundql.verdicts.judge import Judging
+    from groundql.verdicts.cases import Judging
     from groundql.verdicts.predictions import match_completions
     from groundql.verdicts.resume import Partial, run_fingerprint
 

@@ -2,10 +2,11 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import apsw
 
-from groundql.databases.guard import Refused, allow, lock_down, one_statement, open_guarded
+from groundql.databases.guard import Guarded, Refused, allow, open_guarded
 from groundql.databases.schema import schema_ddl
 from groundql.errors import DataError
 from groundql.records import Schema
@@ -20,27 +21,24 @@ _schema_twins: dict[
 class Twin:
     """An empty copy of one database on which statements are prepared; not for use from several threads at once."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Guarded) -> None:
         self.connection = connection
+        self._read: dict[str, frozenset[tuple[str, str]]] = {}
 
     def prepare(self, sql: str) -> str | None:
         """None where `sql` is one statement that prepares, else why not. About 0.02 ms."""
         try:
-            with one_statement(self.connection, sql, run=False) as started:
-                self.connection.execute(sql, can_cache=False)
-        except apsw.ExecTraceAbort:
-            return None if started else "no statement"
+            return None if self.connection.prepared(sql) else "no statement"
         except (apsw.Error, Refused) as error:
             return str(error) or type(error).__name__
         except (ValueError, MemoryError) as error:  # lone surrogates, beyond a limit of Python
             return f"not text that SQLite takes: {error}"
-        return "no statement"
 
     def unlocked(self) -> apsw.Connection:
         """An empty copy in memory that takes PRAGMA, for statements of our own."""
         copy = apsw.Connection(":memory:")
-        rows = self.connection.execute(
-            "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND type != 'trigger'"
+        rows = own_rows(
+            self.connection, "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND type != 'trigger'"
         )
         copy.execute(";\n".join(str(sql) for (sql,) in rows if "sqlite_sequence" not in str(sql))).fetchall()
         return copy
@@ -51,6 +49,8 @@ class Twin:
         Double-quoted strings are on for this, so that a gold which uses them can be asked. Empty where `sql` does not
         prepare.
         """
+        if sql in self._read:
+            return self._read[sql]
         found: set[tuple[str, str]] = set()
 
         def record(
@@ -63,7 +63,8 @@ class Twin:
         self.connection.authorizer = record
         self.connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 1)
         try:
-            return frozenset(found) if self.prepare(sql) is None else frozenset()
+            self._read[sql] = frozenset(found) if self.prepare(sql) is None else frozenset()
+            return self._read[sql]
         finally:
             self.connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
             self.connection.authorizer = allow
@@ -94,12 +95,20 @@ def twin_of(source: Schema | Path) -> Twin:
     return known[1]
 
 
-def twin_from_ddl(ddl: str) -> Twin:
+def twin_from_ddl(ddl: str, *, quoted_strings: bool = False) -> Twin:
     """A new empty database with these CREATE statements; apsw.Error where they do not run."""
-    connection = apsw.Connection(":memory:")
+    connection = Guarded(":memory:", statementcachesize=0)
     connection.execute(ddl).fetchall()
-    lock_down(connection, quoted_strings=False)
-    return Twin(connection)
+    return Twin(connection.guard(quoted_strings=quoted_strings))
+
+
+def own_rows(connection: Guarded, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of a statement of ours on a guarded connection."""
+    connection.is_ours = True
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.is_ours = False
 
 
 @functools.lru_cache(N_TWINS)
@@ -107,9 +116,10 @@ def _file_twin(path: str, mtime_ns: int, n_bytes: int) -> Twin:
     """Tables, views and indexes of the file, without rows; the file itself, read-only, where they cannot be copied."""
     file = open_guarded(path)
     kept = "sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-    parts = file.execute(
-        f"SELECT sql FROM sqlite_master WHERE {kept} AND type != 'trigger' ORDER BY type = 'index', type = 'view', rowid"
-    ).fetchall()
+    parts = own_rows(
+        file,
+        f"SELECT sql FROM sqlite_master WHERE {kept} AND type != 'trigger' ORDER BY type = 'index', type = 'view', rowid",
+    )
     try:
         twin = twin_from_ddl(";\n".join(str(sql) for (sql,) in parts))
     except apsw.Error:

@@ -52,7 +52,7 @@ class DuckdbEngine:
 
     def __init__(self, path: Path) -> None:
         """Open an existing file; DatabaseMissing where there is none, DataError where it is no DuckDB file."""
-        self._duckdb = _module()
+        self._duckdb = duckdb_module()
         if not path.is_file():
             raise DatabaseMissing(f"{path} is not there")
         self.path = path
@@ -67,7 +67,7 @@ class DuckdbEngine:
         try:
             self._connection = self._duckdb.connect(str(self.path), read_only=True, config=LOCKED)
         except self._duckdb.Error as error:
-            words = f"{self.path} cannot be read as a DuckDB database: {_first_part(error)}"
+            words = f"{self.path} cannot be read as a DuckDB database: {first_part(error)}"
             raise DataError(words) from None
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class DuckdbEngine:
             columns, rows = work(self._one_query(sql))
         except Exception as failure:  # whatever the model's SQL provokes is a result, not a fault of ours
             status = self._status_of(failure)
-            error = f"did not end within {deadline_s:g} s" if status == "timeout" else _first_part(failure)
+            error = f"did not end within {deadline_s:g} s" if status == "timeout" else first_part(failure)
             self._rest()
             if isinstance(failure, self._duckdb.FatalException | self._duckdb.InternalException):
                 self._connection.close()  # such a fault would fail every query after it
@@ -150,6 +150,11 @@ class DuckdbEngine:
         if isinstance(failure, TooLarge | MemoryError | self._duckdb.OutOfMemoryException):
             return "too_large"
         return "error"
+
+    def function_names(self) -> frozenset[str]:
+        """Names that a query may call, lower case; those that the grammar makes itself (coalesce, cast) are not there."""
+        rows = self._connection.execute("SELECT DISTINCT lower(function_name) FROM duckdb_functions()")
+        return frozenset(str(name) for (name,) in rows.fetchall())
 
     def read_tables(self, n_examples: int) -> list[Table]:
         """Tables and views of the file's own schema `main`, with keys, comments and example values."""
@@ -211,12 +216,13 @@ def _cells(cursor: Any, end_s: float) -> Iterator[tuple[Any, ...]]:
         yield from chunk if are_cells else (tuple(map(cell, row)) for row in chunk)
 
 
-def _first_part(failure: Exception) -> str:
+def first_part(failure: Exception) -> str:
     """DuckDB's message without the excerpt of the statement and the advice below it."""
     return str(failure).split("\n\n")[0].strip() or type(failure).__name__
 
 
-def _module() -> Any:
+def duckdb_module() -> Any:
+    """The duckdb package; DependencyMissing where it is not installed."""
     try:
         import duckdb
     except ImportError:

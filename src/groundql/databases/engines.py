@@ -1,5 +1,6 @@
 """Engines beside SQLite, found by a database's URL; each is imported when it is first asked for."""
 
+import functools
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -20,6 +21,9 @@ class Engine(Protocol):
 
     def bind(self, sql: str, *, deadline_s: float) -> Answer:
         """Status "ok" where `sql` is one query that the engine can bind; it is not run."""
+
+    def function_names(self) -> frozenset[str]:
+        """Names of the functions that it has, lower case."""
 
     def close(self) -> None:
         """Let the database go."""
@@ -61,6 +65,16 @@ def read_engine_tables(url: str, n_examples: int) -> list[Table]:
         engine.close()
 
 
+@functools.lru_cache(64)
+def read_engine_functions(url: str) -> frozenset[str]:
+    """Names of the functions that a database's engine has, lower case."""
+    engine = open_engine(url)
+    try:
+        return engine.function_names()
+    finally:
+        engine.close()
+
+
 class Binder:
     """Asks an engine whether statements bind, in a process of its own; use it as a context manager, or close it.
 
@@ -78,6 +92,11 @@ class Binder:
             ((_, outcome),) = self._executor.run_each([Job(self.url, sql, BIND_S, bind_only=True)])
             self._known[sql] = None if outcome.status == "ok" else outcome.error or outcome.status
         return self._known[sql]
+
+    def has_row(self, sql: str, *, deadline_s: float) -> bool | None:
+        """Whether a query gives a row; None where it did not end well."""
+        ((_, outcome),) = self._executor.run_each([Job(self.url, sql, deadline_s, 1)])
+        return bool(outcome.rows) if outcome.status == "ok" else None
 
     def close(self) -> None:
         """End the process."""

@@ -2,7 +2,7 @@
 
 What it stops: writing, ATTACH, VACUUM, PRAGMA, temporary tables and loading extensions (read-only file, authorizer,
 defensive mode); functions that touch files or make huge values; queries without end (deadline, looked at every
-2,000 virtual-machine steps); results, values, statements and sorts without bound (caps and limits).
+5,000 virtual-machine steps); results, values, statements and sorts without bound (caps and limits).
 
 What it does not stop: a single step that takes long, which the 10 MB value limit keeps to fractions of a second and
 `executor` ends by killing the process; reading any table of the file, `sqlite_master` included; a fault inside SQLite
@@ -11,13 +11,15 @@ itself, against which only the process boundary and the operating system stand.
 This module imports apsw alone, so that a worker process starts fast.
 """
 
-import itertools
 import marshal
+import math
 import re
-import time
 from collections.abc import Iterator
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from time import monotonic, perf_counter
+from typing import Any
 from urllib.parse import quote
 
 import apsw
@@ -26,10 +28,14 @@ HEAP_BYTES = 512 * 2**20  # all of SQLite's memory in one worker: caches, sorter
 VALUE_BYTES = 10_000_000  # one string or blob; this also bounds how long a single step can take
 RESULT_BYTES = 64 * 2**20  # all rows of one result, as marshal writes them
 SQL_BYTES = 100_000  # one statement
-CHECK_STEPS = 2000  # virtual-machine steps between looks at the clock; 1.4 % to 3 % of run time
+CHECK_STEPS = 5000  # virtual-machine steps between looks at the clock; 1.4 % of run time
+FEW_CELLS = RESULT_BYTES // VALUE_BYTES  # of SQLite: so few cannot be too large
 CHUNK_ROWS = 500  # rows taken before their bytes are counted
 
-ALLOWED = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE))
+OK, DENY = apsw.SQLITE_OK, apsw.SQLITE_DENY
+READ, SELECT, FUNCTION, RECURSIVE = (  # of what the authorizer is asked, all that may be allowed
+    *(apsw.SQLITE_READ, apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE),
+)
 DENIED_FUNCTIONS = frozenset(
     [
         "load_extension",
@@ -53,6 +59,7 @@ LIMITS = {
     apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
     apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
+NAME_OF = itemgetter(0)
 IGNORABLE = re.compile(r"(?:\s|;|--[^\n]*+|/\*(?:(?!\*/).)*+(?:\*/|\Z))*+", re.DOTALL)
 
 Answer = tuple[str, tuple[str, ...], list[tuple[Any, ...]], str, float, int]
@@ -66,20 +73,80 @@ class TooLarge(Exception):
     """The result is beyond a cap."""
 
 
-class Started(NamedTuple):
-    """What is known of a statement once it is prepared."""
-
-    sql: str
-    columns: tuple[str, ...]
-
-
 def allow(
     action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
 ) -> int:
-    """SQLite's authorizer: reading and harmless functions, nothing else."""
-    if action == apsw.SQLITE_FUNCTION:
-        return apsw.SQLITE_DENY if (second or "").lower() in DENIED_FUNCTIONS else apsw.SQLITE_OK
-    return apsw.SQLITE_OK if action in ALLOWED else apsw.SQLITE_DENY
+    """SQLite's authorizer: reading and harmless functions, nothing else. It is asked of every name in a query."""
+    if action in (READ, SELECT):
+        return OK
+    if action == FUNCTION:
+        return DENY if (second or "").lower() in DENIED_FUNCTIONS else OK
+    return OK if action == RECURSIVE else DENY
+
+
+class Guarded(apsw.Connection):
+    """A connection that takes one statement at a time, each with an end; the guard stays set between statements.
+
+    What the callbacks need stands in attributes, so that a statement costs no setting and taking back of them.
+    """
+
+    end_s = math.inf  # on the clock of `time.monotonic`: when the statement that runs is interrupted
+    sql = ""
+    runs = True  # False: a statement is prepared and then abandoned
+    is_ours = False  # True: statements of our own, which may be several
+    columns: tuple[str, ...] | None = None  # of the statement, once it is prepared
+    n_steps = 0
+    counts_steps = False
+
+    def guard(self, *, quoted_strings: bool) -> "Guarded":
+        """Apply every setting; `quoted_strings` keeps SQLite's "name" fallback. Statements of ours come before this."""
+        lock_down(self, quoted_strings=quoted_strings)
+        self.set_progress_handler(self._is_due, CHECK_STEPS)
+        self.exec_trace = self._look
+        return self
+
+    def _is_due(self) -> bool:
+        return monotonic() > self.end_s
+
+    def _look(self, cursor: apsw.Cursor, statement: str, bindings: Any) -> bool:
+        """Called with each statement that is prepared: a second one raises Refused before the first has run."""
+        if statement == self.sql and self.columns is None and not cursor.is_explain:
+            columns = tuple(map(NAME_OF, cursor.get_description()))
+            if columns or statement.strip(" \t\r\n;"):
+                self.columns = columns
+                return self.runs
+            return True
+        if self.is_ours:
+            return True
+        if self.columns is None and not statement.strip(" \t\r\n;"):
+            return True
+        rest = self.sql[len(statement) :] if self.sql.startswith(statement) else ""
+        if self.columns is not None or not IGNORABLE.fullmatch(rest):
+            raise Refused("more than one statement")
+        if cursor.is_explain:
+            raise Refused("EXPLAIN is not a query")
+        self.columns = tuple(map(NAME_OF, cursor.get_description()))
+        return self.runs
+
+    def count_steps(self, counts: bool) -> None:
+        """Whether `n_steps` adds up virtual-machine steps from here on; it costs 5 us a statement."""
+        if counts != self.counts_steps:
+            self.trace_v2(apsw.SQLITE_TRACE_PROFILE if counts else 0, self._add_steps if counts else None)
+            self.counts_steps = counts
+
+    def _add_steps(self, event: Any) -> None:
+        self.n_steps += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+    def prepared(self, sql: str) -> bool:
+        """Whether `sql` holds a statement, and SQLite prepares it; it is not run. Raises what SQLite or the guard says."""
+        self.sql, self.columns, self.runs = sql, None, False
+        try:
+            self.execute(sql)
+        except apsw.ExecTraceAbort:
+            return self.columns is not None
+        finally:
+            self.runs = True
+        return False
 
 
 def lock_down(connection: apsw.Connection, *, quoted_strings: bool) -> None:
@@ -92,8 +159,10 @@ def lock_down(connection: apsw.Connection, *, quoted_strings: bool) -> None:
     connection.authorizer = allow
 
 
-def open_guarded(path: Path | str, *, quoted_strings: bool = False) -> apsw.Connection:
+def open_guarded(path: Path | str, *, quoted_strings: bool = False, holds: bool = False) -> Guarded:
     """A locked connection to an existing SQLite file; apsw.CantOpenError where it is not there.
+
+    `holds`: from its first statement on it keeps one state of the file in view, and others from writing it.
 
     A file in WAL mode without a -wal file beside it is opened as immutable, because SQLite would have to create
     files next to it otherwise.
@@ -103,143 +172,115 @@ def open_guarded(path: Path | str, *, quoted_strings: bool = False) -> apsw.Conn
         header = file.read(20)
     unwritten_wal = header[18:20] == b"\x02\x02" and not Path(name + "-wal").exists()
     uri = f"file:{quote(name)}?mode=ro" + ("&immutable=1" if unwritten_wal else "")
-    connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-    connection.execute(
-        "PRAGMA temp_store = MEMORY"
-    )  # no temporary files; before the authorizer, which denies PRAGMA
-    lock_down(connection, quoted_strings=quoted_strings)
-    return connection
-
-
-class one_statement:  # noqa: N801  reads as the verb it is; a class, because a generator costs 2 us more a query
-    """While open, `connection` takes `sql` as one statement: a second one after it raises Refused before the first runs.
-
-    The list holds what was prepared. With `run` False the statement is prepared and then abandoned.
-    """
-
-    __slots__ = ("connection", "run", "sql", "started")
-
-    def __init__(self, connection: apsw.Connection, sql: str, *, run: bool) -> None:
-        self.connection, self.sql, self.run = connection, sql, run
-        self.started: list[Started] = []
-
-    def __enter__(self) -> list[Started]:
-        self.connection.exec_trace = self._look
-        return self.started
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.exec_trace = None
-
-    def _look(self, cursor: apsw.Cursor, statement: str, bindings: Any) -> bool:
-        if statement != self.sql or self.started:
-            if statement.strip(" \t\r\n;") == "" and not self.started:
-                return True
-            rest = self.sql[len(statement) :] if self.sql.startswith(statement) else ""
-            if self.started or not IGNORABLE.fullmatch(rest):
-                raise Refused("more than one statement")
-        elif not statement.strip(" \t\r\n;"):
-            return True
-        if cursor.is_explain:
-            raise Refused("EXPLAIN is not a query")
-        self.started.append(Started(statement, tuple([column[0] for column in cursor.get_description()])))
-        return self.run
+    connection = Guarded(
+        uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, statementcachesize=0
+    )  # statements are seldom asked twice
+    # no temporary files; before the authorizer, which denies PRAGMA and BEGIN
+    connection.execute("PRAGMA temp_store = MEMORY" + ("; BEGIN" if holds else "")).fetchall()
+    return connection.guard(quoted_strings=quoted_strings)
 
 
 def run_guarded(
-    connection: apsw.Connection, sql: str, *, deadline_s: float, max_rows: int, counts_steps: bool = True
+    connection: Guarded, sql: str, *, deadline_s: float, max_rows: int, counts_steps: bool = True
 ) -> Answer:
     """(status, columns, rows, error, elapsed_s, vm_steps) of one statement; never raises for what `sql` does.
 
-    The guard costs about 12 us a statement, counting steps 5 us more: without `counts_steps` they are 0.
+    Without `counts_steps` they are 0, and 5 us are saved. `connection.columns` tells afterwards whether it was
+    prepared: it is None where it was not.
     """
-    start_s = time.monotonic()
-    end_s = start_s + deadline_s
-    steps: list[int] = []
-    columns: tuple[str, ...] = ()
-    connection.set_progress_handler(lambda: time.monotonic() > end_s, CHECK_STEPS)
-    if counts_steps:
-        connection.trace_v2(
-            apsw.SQLITE_TRACE_PROFILE,
-            lambda event: steps.append(event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]),
-        )
-    rows: list[tuple[Any, ...]] = []
-    status, error = "ok", ""
+    start_s = monotonic()
+    if counts_steps is not connection.counts_steps:
+        connection.count_steps(counts_steps)
+    connection.sql, connection.columns, connection.n_steps = sql, None, 0
+    connection.end_s = start_s + deadline_s
     try:
-        with one_statement(connection, sql, run=True) as started:
-            cursor = connection.execute(sql, can_cache=False)
-            columns = started[0].columns if started else ()
-        try:
-            rows = take_rows(cursor, max_rows)
-        except UnicodeDecodeError:
-            rows = _take_undecodable(connection, sql, len(columns), max_rows)
-        finally:
-            cursor.close(True)
+        cursor = connection.execute(sql)
+        rows = list(islice(cursor, CHUNK_ROWS))
+        n_rows = len(rows)
+        if n_rows == CHUNK_ROWS or n_rows > max_rows or (n_rows and n_rows * len(rows[0]) > FEW_CELLS):
+            take_rows(cursor, max_rows, rows)
+        status, error = "ok", ""
     except Exception as failure:  # whatever the model's SQL provokes is a result, not a fault of ours
-        status, error, rows = _status_of(failure), _words(failure, deadline_s), []
-    finally:
-        connection.set_progress_handler(None)
-        if counts_steps:
-            connection.trace_v2(0, None)
-    return status, columns, rows, error, time.monotonic() - start_s, sum(steps)
+        status, rows, error = _after(failure, connection, max_rows, deadline_s)
+    return status, connection.columns or (), rows, error, monotonic() - start_s, connection.n_steps
+
+
+def _after(
+    failure: Exception, connection: Guarded, max_rows: int, deadline_s: float
+) -> tuple[str, list[tuple[Any, ...]], str]:
+    """Status, rows and words where a statement raised; texts that are not UTF-8 are asked for once more."""
+    if isinstance(failure, UnicodeDecodeError):
+        try:
+            return "ok", _take_undecodable(connection, connection.sql, max_rows), ""
+        except Exception as second:
+            failure = second
+    return _status_of(failure), [], _words(failure, deadline_s)
 
 
 def time_pair(
-    connection: apsw.Connection, sql: str, against: str, *, n_rounds: int, deadline_s: float, max_rows: int
+    connection: Guarded, sql: str, against: str, *, n_rounds: int, deadline_s: float, max_rows: int
 ) -> Answer:
     """Rounds of `sql` and `against` in turn, as rows (execute of each, then execute and fetch of each), in seconds.
 
     The statements should have run before: a fault of either, or the deadline, ends the rounds; what was timed stays.
     """
-    end_s = time.monotonic() + deadline_s
+    connection.end_s = monotonic() + deadline_s
+    connection.count_steps(False)
     rounds: list[tuple[Any, ...]] = []
-    connection.set_progress_handler(lambda: time.monotonic() > end_s, CHECK_STEPS)
     try:
         for _ in range(n_rounds):
             executed, fetched = [], []
             for text in (sql, against):
-                start_s = time.perf_counter()
-                cursor = connection.execute(text, can_cache=False)
-                executed.append(time.perf_counter() - start_s)
-                for _ in itertools.islice(cursor, max_rows):
+                connection.sql, connection.columns = text, None
+                start_s = perf_counter()
+                cursor = connection.execute(text)
+                executed.append(perf_counter() - start_s)
+                for _ in islice(cursor, max_rows):
                     pass
-                fetched.append(time.perf_counter() - start_s)
+                fetched.append(perf_counter() - start_s)
                 cursor.close(True)
             rounds.append((*executed, *fetched))
     except apsw.InterruptError:
         pass
     except Exception as failure:
         return _status_of(failure), (), [], _words(failure, deadline_s), 0.0, 0
-    finally:
-        connection.set_progress_handler(None)
     return "ok", ("execute_s", "against_execute_s", "all_s", "against_all_s"), rounds, "", 0.0, 0
 
 
-def take_rows(cursor: Iterator[tuple[Any, ...]], max_rows: int) -> list[tuple[Any, ...]]:
-    """All rows that are still to come; TooLarge beyond `max_rows` or `RESULT_BYTES`."""
-    rows: list[tuple[Any, ...]] = []
-    n_bytes = 0
-    while chunk := list(itertools.islice(cursor, CHUNK_ROWS)):
-        rows += chunk
+def take_rows(
+    cursor: Iterator[tuple[Any, ...]], max_rows: int, rows: list[tuple[Any, ...]] | None = None
+) -> list[tuple[Any, ...]]:
+    """All rows that are still to come, after `rows`; TooLarge beyond `max_rows` or `RESULT_BYTES`.
+
+    `rows` is the first chunk where that was taken before, and grows.
+    """
+    rows = list(islice(cursor, CHUNK_ROWS)) if rows is None else rows
+    chunk, n_bytes = rows, 0
+    while True:
         if len(rows) > max_rows:
             raise TooLarge(f"more than {max_rows:,} rows")
         n_bytes += len(marshal.dumps(chunk))
         if n_bytes > RESULT_BYTES:
             raise TooLarge(f"more than {RESULT_BYTES // 2**20} MiB of rows")
         if len(chunk) < CHUNK_ROWS:
-            break
-    return rows
+            return rows
+        chunk = list(islice(cursor, CHUNK_ROWS))
+        rows += chunk
 
 
-def _take_undecodable(
-    connection: apsw.Connection, sql: str, n_columns: int, max_rows: int
-) -> list[tuple[Any, ...]]:
+def _take_undecodable(connection: Guarded, sql: str, max_rows: int) -> list[tuple[Any, ...]]:
     r"""Rows of a query that returns text which is not UTF-8 (Spider's wta_1 does); a wrong byte becomes \xNN."""
-    names = [f"c{i}" for i in range(n_columns)]
+    columns, n_steps = connection.columns or (), connection.n_steps
+    names = [f"c{i}" for i in range(len(columns))]
     cells = ", ".join(
         f"CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END, typeof({c})" for c in names
     )
     wrapped = f"WITH r({', '.join(names)}) AS ({sql.rstrip().rstrip(';')}\n) SELECT {cells} FROM r"
-    rows = take_rows(connection.execute(wrapped, can_cache=False), max_rows)
+    connection.sql, connection.columns = wrapped, None
+    try:
+        rows = take_rows(connection.execute(wrapped), max_rows)
+    finally:
+        connection.columns, connection.n_steps = columns, n_steps
     return [
         tuple(
             value.decode("utf-8", "backslashreplace") if kind == "text" else value

@@ -5,13 +5,13 @@ a changed database starts anew; deleting the folder costs time and nothing else.
 the same each time is not kept.
 """
 
+import functools
 import hashlib
 import marshal
 import os
+import re
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import apsw
 
@@ -21,6 +21,23 @@ from groundql.records import Outcome
 OUTCOME_BYTES = 2**20  # one outcome; a larger one is run again
 FILE_BYTES = 256 * 2**20  # all outcomes of one database
 DIGEST_BYTES = 32
+SPACE = re.compile(r"[ \t\r\n]+")
+
+
+@functools.lru_cache(8192)
+def same_text(sql: str) -> str:
+    """A text that is equal for queries which differ only in white space and final semicolons.
+
+    Only such white space is touched as stands outside texts, in queries without comments and quoted names.
+    """
+    sql = sql.strip().rstrip("; \t\r\n")
+    if sql.isprintable() and "  " not in sql:
+        return sql
+    if '"' in sql or "`" in sql or "[" in sql or "--" in sql or "/*" in sql:
+        return sql
+    parts = sql.split("'")
+    parts[::2] = [SPACE.sub(" ", part) for part in parts[::2]]
+    return "'".join(parts)
 
 
 class KeptOutcomes:
@@ -29,7 +46,7 @@ class KeptOutcomes:
     def __init__(self, database: Path, folder: Path | None = None) -> None:
         engine = f"{apsw.sqlite_lib_version()} {sys.version_info[:2]}"
         self.path: Path | None = None
-        self._answers: dict[str, Any] = {}
+        self._answers: dict[str, bytes] = {}
         self._n_bytes = 0
         self._is_new = False
         if Path(f"{database}-wal").exists():
@@ -38,48 +55,47 @@ class KeptOutcomes:
             digest = hashlib.file_digest(file, "sha256")
         digest.update(engine.encode())
         folder = folder or cache_dir() / "outcomes"
-        self.path = folder / f"{database.stem}-{digest.hexdigest()[:24]}.bin"
+        self.path = folder / f"{database.stem}-{digest.hexdigest()[:24]}.kept"
         self._answers = self._read()
 
-    def get(self, sql: str, *, deadline_s: float, max_rows: int) -> Outcome | None:
+    def get(self, sql: str, *, deadline_s: float, max_rows: int, needs_steps: bool = True) -> Outcome | None:
         """The outcome under these limits; None where it is not known, or would not have been reached."""
-        answer = self._answers.get(sql.strip().rstrip(";"))
-        if answer is None:
+        body = self._answers.get(same_text(sql))
+        if body is None:
             return None
-        columns, rows, elapsed_s, vm_steps = answer
-        if elapsed_s > deadline_s or len(rows) > max_rows:
+        columns, rows, elapsed_s, vm_steps = marshal.loads(body)
+        if elapsed_s > deadline_s or len(rows) > max_rows or (needs_steps and vm_steps < 0):
             return None
-        return Outcome.model_construct(
-            status="ok", columns=columns, rows=tuple(rows), error="", elapsed_s=elapsed_s, vm_steps=vm_steps
+        return Outcome.unchecked(
+            status="ok", columns=columns, rows=rows, elapsed_s=elapsed_s, vm_steps=max(0, vm_steps)
         )
 
-    def put(self, sql: str, outcome: Outcome) -> None:
+    def put(self, sql: str, outcome: Outcome, *, has_steps: bool = True) -> None:
         """Keep an outcome that ended well; its result must be the same each time."""
         if outcome.status != "ok" or self.path is None:
             return
-        answer = (outcome.columns, list(outcome.rows), outcome.elapsed_s, outcome.vm_steps)
-        n_bytes = len(marshal.dumps(answer))
-        if n_bytes <= OUTCOME_BYTES and self._n_bytes + n_bytes <= FILE_BYTES:
-            self._answers[sql.strip().rstrip(";")] = answer
-            self._n_bytes += n_bytes
+        n_steps = outcome.vm_steps if has_steps else -1
+        body = marshal.dumps((outcome.columns, outcome.rows, outcome.elapsed_s, n_steps))
+        if len(body) <= OUTCOME_BYTES and self._n_bytes + len(body) <= FILE_BYTES:
+            self._answers[same_text(sql)] = body
+            self._n_bytes += len(body)
             self._is_new = True
 
     def save(self) -> None:
         """Write what is new; a folder that cannot be written costs the cache alone."""
         if not self._is_new or self.path is None:
             return
-        body = marshal.dumps(self._answers)
+        body = marshal.dumps(self._read() | self._answers)  # another process may have written meanwhile
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, beside = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(body).digest() + body)
-            Path(beside).replace(self.path)
+            beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            beside.write_bytes(hashlib.sha256(body).digest() + body)
+            beside.replace(self.path)
         except OSError:
             return
         self._is_new = False
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, bytes]:
         """What was kept; a file that is cut or damaged holds nothing."""
         try:
             content = self.path.read_bytes() if self.path else b""
@@ -88,6 +104,6 @@ class KeptOutcomes:
         body = content[DIGEST_BYTES:]
         if hashlib.sha256(body).digest() != content[:DIGEST_BYTES]:
             return {}
-        answers: dict[str, Any] = marshal.loads(body)
+        answers: dict[str, bytes] = marshal.loads(body)
         self._n_bytes = len(body)
         return answers

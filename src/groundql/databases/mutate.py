@@ -5,7 +5,9 @@ Keys keep their values, so that joins still find partners. The same seed makes t
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -55,24 +57,50 @@ def _copy_table(
 ) -> None:
     infos = [i for i in reader.execute(f"PRAGMA table_xinfo({quoted(table)})").fetchall() if i[6] == 0]
     names = [str(info[1]) for info in infos]
-    keys = {str(info[1]).lower() for info in infos if info[5]}
     linked = {str(key[3]).lower() for key in reader.execute(f"PRAGMA foreign_key_list({quoted(table)})")}
     columns = ", ".join(map(quoted, names))
     rows = [list(row) for row in reader.execute(f"SELECT {columns} FROM {quoted(table)} LIMIT {MAX_ROWS}")]
-    kept = [row for row in rows if rng.random() >= P_DROP] or rows[:1]
-    for at, info in enumerate(infos):
-        name = names[at].lower()
-        if name not in keys | linked and kept:
-            near = constants.get((table.lower(), name), ())
-            _change_column(kept, at, rng, near, may_be_empty=not info[3])
-    doubled = [list(row) for row in kept if rng.random() < P_DOUBLE]
+    kinds = [
+        Kind(
+            name=str(info[1]).lower(),
+            is_key=bool(info[5]),
+            is_linked=str(info[1]).lower() in linked,
+            may_be_empty=not info[3],
+        )
+        for info in infos
+    ]
+    kept, doubled = changed_rows(table, rows, kinds, rng, constants)
     holes = ", ".join("?" * len(names))
-    writer.executemany(f"INSERT OR IGNORE INTO {quoted(table)} ({columns}) VALUES ({holes})", kept)
-    key = [at for at, info in enumerate(infos) if info[5]]
-    if len(key) == 1 and doubled:
+    for some in (kept, doubled):
+        writer.executemany(f"INSERT OR IGNORE INTO {quoted(table)} ({columns}) VALUES ({holes})", some)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a column may go through; its name in lower case."""
+
+    name: str
+    is_key: bool  # of the primary key
+    is_linked: bool  # of a foreign key
+    may_be_empty: bool
+
+
+def changed_rows(
+    table: str, rows: list[list[Any]], kinds: Sequence[Kind], rng: random.Random, constants: Constants
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """(rows that stay, changed; rows doubled under new keys). `rows` are changed in place."""
+    kept = [row for row in rows if rng.random() >= P_DROP] or rows[:1]
+    for at, kind in enumerate(kinds):
+        if kept and not (kind.is_key or kind.is_linked):
+            near = constants.get((table.lower(), kind.name), ())
+            _change_column(kept, at, rng, near, may_be_empty=kind.may_be_empty)
+    doubled = [list(row) for row in kept if rng.random() < P_DOUBLE]
+    key = [at for at, kind in enumerate(kinds) if kind.is_key]
+    if len(key) > 1:
+        return kept, []
+    if key and doubled:
         _give_new_keys(doubled, key[0], kept)
-    if len(key) <= 1:
-        writer.executemany(f"INSERT OR IGNORE INTO {quoted(table)} ({columns}) VALUES ({holes})", doubled)
+    return kept, doubled
 
 
 def _change_column(

@@ -106,6 +106,13 @@ class PostgresEngine:
         """End the connection."""
         self.connection.close()
 
+    def function_names(self) -> frozenset[str]:
+        """Names that a query may call, lower case; those that the grammar makes itself (coalesce, cast) are not there."""
+        with self.connection.cursor() as cursor:
+            return frozenset(
+                str(name) for (name,) in cursor.execute("SELECT DISTINCT lower(proname) FROM pg_proc")
+            )
+
     def run(self, sql: str, *, deadline_s: float, max_rows: int) -> Answer:
         """(status, columns, rows, error, elapsed_s, 0) of one query; never raises for what `sql` does."""
         return self._guarded(sql, deadline_s, max_rows)
@@ -305,4 +312,5 @@ def _status_of(failure: Exception) -> str:
 def _words(failure: Exception) -> str:
     if isinstance(failure, MemoryError):
         return "needs more memory than a query may have"
-    return str(failure) or type(failure).__name__
+    words = str(failure) or type(failure).__name__
+    return f"{words} (SQLSTATE {failure.state})" if isinstance(failure, Fault) and failure.state else words

@@ -10,38 +10,42 @@ import signal
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import apsw
 
-from groundql.databases.guard import HEAP_BYTES, Answer, open_guarded, run_guarded, time_pair
+from groundql.databases.guard import HEAP_BYTES, Answer, Guarded, open_guarded, run_guarded, time_pair
 
 if TYPE_CHECKING:
     from groundql.databases.engines import Engine
 
 LENGTH = struct.Struct(">I")
 ADDRESS_BYTES = 2 * 2**30
-N_OPEN = 16  # connections kept; the one used longest ago is closed
+N_OPEN = 16  # connections kept; the one opened first is closed
 N_OPEN_ENGINES = 2  # each may take its own memory cap
 CPU_GRACE_S = 10
 
-Key = tuple[str, bool]
+Key = tuple[Path | str, bool]
 URLS = (
     "duckdb:",
     "postgresql://",
     "postgres://",
 )  # what names an engine beside SQLite, see `records.dialect_of`
-Packed = tuple[str, str, float, int, bool, str, int, bool]  # a job as `executor.Job.packed` writes it
+Packed = tuple[Path | str, str, float, int, bool, str, int, bool, bool]  # the fields of `executor.Job`
 
 
-def bound_process() -> None:
-    """Set the limits that hold for the whole process; what the system does not know is passed over."""
+def bound_process(used_bytes: int = 0) -> None:
+    """Set the limits that hold for the whole process; what the system does not know is passed over.
+
+    `used_bytes` of address space are there already, and come on top.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when we end
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, not our death
     for limit, value in (
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, ADDRESS_BYTES),
+        (resource.RLIMIT_AS, used_bytes + ADDRESS_BYTES),
     ):
         try:
             resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
@@ -50,33 +54,45 @@ def bound_process() -> None:
     apsw.hard_heap_limit(HEAP_BYTES)
 
 
+_cpu_bound_until_s = 0.0  # on the clock of `time.monotonic`, which no single thread outruns
+
+
 def bound_cpu(deadline_s: float) -> None:
-    """Let this job have its deadline and a little more of processor time."""
+    """Let this job have its deadline and a little more of processor time; set for twice that, so that few jobs do."""
+    global _cpu_bound_until_s
+    needed_s, now_s = deadline_s + CPU_GRACE_S, time.monotonic()
+    if now_s + needed_s <= _cpu_bound_until_s <= now_s + 3 * needed_s:
+        return
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    soft = int(time.process_time() + deadline_s + CPU_GRACE_S)
+    soft = int(time.process_time() + 2 * needed_s)
     if hard == resource.RLIM_INFINITY or soft < hard:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+    _cpu_bound_until_s = now_s + 2 * needed_s
 
 
-def answer(connections: dict[Key, apsw.Connection], engines: "dict[str, Engine]", job: Packed) -> Answer:
-    """What one job gave; a file that cannot be opened is an error like any other."""
-    path, sql, deadline_s, max_rows, quoted_strings, against, n_rounds, bind_only = job
+def answer(
+    connections: dict[Key, Guarded], engines: "dict[str, Engine]", job: Packed, *, holds: bool = False
+) -> Answer:
+    """What one job gave; a file that cannot be opened is an error like any other. `holds`: see `open_guarded`."""
+    path, sql, deadline_s, max_rows, quoted_strings, against, n_rounds, bind_only, counts_steps = job
     bound_cpu(deadline_s)
-    if path.startswith(URLS):
+    if not isinstance(path, Path) and path.startswith(URLS):
         return engine_answer(engines, path, sql, deadline_s, None if bind_only else max_rows)
     key = (path, quoted_strings)
-    try:
-        connection = connections.pop(key, None) or open_guarded(path, quoted_strings=quoted_strings)
-    except (apsw.Error, OSError) as failure:
-        return "error", (), [], f"{path} cannot be opened: {failure}", 0.0, 0
-    connections[key] = connection
-    if len(connections) > N_OPEN:
-        connections.pop(next(iter(connections))).close()
+    connection = connections.get(key)
+    if connection is None:
+        try:
+            connection = open_guarded(path, quoted_strings=quoted_strings, holds=holds)
+        except (apsw.Error, OSError) as failure:
+            return "error", (), [], f"{path} cannot be opened: {failure}", 0.0, 0
+        connections[key] = connection
+        if len(connections) > N_OPEN:
+            connections.pop(next(iter(connections))).close()
     if n_rounds:
         return time_pair(
             connection, sql, against, n_rounds=n_rounds, deadline_s=deadline_s, max_rows=max_rows
         )
-    return run_guarded(connection, sql, deadline_s=deadline_s, max_rows=max_rows)
+    return run_guarded(connection, sql, deadline_s=deadline_s, max_rows=max_rows, counts_steps=counts_steps)
 
 
 def engine_answer(
@@ -109,7 +125,7 @@ def main() -> None:
     """Answer jobs until stdin ends."""
     bound_process()
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
-    connections: dict[Key, apsw.Connection] = {}
+    connections: dict[Key, Guarded] = {}
     engines: dict[str, Engine] = {}
     write_message(answers, "ready")
     while head := jobs.read(LENGTH.size):

@@ -1,210 +1,151 @@
-"""Greedy decoding in batches, each database's schema computed once and shared by its questions. Needs torch.
+"""Decoding in batches: each schema is computed once and shared by its questions and their samples. Needs torch.
 
-The result is that of transformers' own greedy `generate`, token for token, in fp32 (tested).
+Greedy and free, the result is that of transformers' own `generate`, token for token, in fp32 (tested). Grounded, each
+row is held to a constraint (`grounded_row.py`); sampled, each row has a random stream of its own. No result depends on
+what else is in the batch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
-from groundql.decoding.attention import NAME, PrefixRows
+from groundql.config import GenerationSettings
+from groundql.decoding.attention import decoding_attention
+from groundql.decoding.batch import Batch, Pace
+from groundql.decoding.crew import Crew, LocalCrew
+from groundql.decoding.rows import FreeRow, Written
+from groundql.decoding.schedule import Capacity, Row
+from groundql.decoding.slots import Choosing
+from groundql.models.chat import encode_part
 from groundql.records import Prompt, Turns
 
-
-@dataclass(frozen=True)
-class Decoded:
-    """The tokens that a model added to one prompt, the end token not among them."""
-
-    ids: tuple[int, ...]
-    n_prompt_tokens: int
-    stopped: bool  # the end token came before the limit
+CPU_KV_TOKENS = 65_536
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 256
+N_BEST = 32  # tokens offered to a constraint before the whole vocabulary is asked for
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One prompt as token ids, by its place in the caller's order."""
+class Decoded(Written):
+    """What a model wrote after one prompt."""
 
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-    place: int
+    n_prompt_tokens: int = 0
 
 
-@dataclass(frozen=True)
-class _Prefix:
-    """A prefix that was computed: keys and values of each layer, (1, kv_heads, P, d)."""
-
-    n_tokens: int
-    states: list[tuple[torch.Tensor, torch.Tensor]]
+def ends_of(tokenizer: Any, turns: Turns) -> frozenset[int]:
+    """The tokens that end a text: the mark of the model's turn, and the tokenizer's own end-of-text token."""
+    return frozenset({tokenizer.convert_tokens_to_ids(turns.end), tokenizer.eos_token_id})
 
 
-def decode_greedy(
+def decode(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Prompt],
     turns: Turns,
     *,
-    max_new_tokens: int,
-    batch_size: int,
+    settings: GenerationSettings,
+    crew: Crew | None = None,
     on_progress: Callable[[int], None] | None = None,
-) -> list[Decoded]:
-    """What `model` writes after each prompt, in the order of `prompts`.
+    pace: Pace | None = None,
+    capacity: Capacity | None = None,
+) -> list[tuple[Decoded, ...]]:
+    """What `model` writes after each prompt, `settings.samples` texts each, in the order of `prompts`.
 
     Args:
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
-        prompts: in any order; equal prefixes are computed once a batch, and a batch may hold several.
-        turns: marks; `turns.end` ends a completion, and so does the tokenizer's own end-of-text token.
-        max_new_tokens: the limit for each.
-        batch_size: prompts decoded together.
-        on_progress: told how many prompts are done after each batch.
+        prompts: in any order.
+        turns: marks around prompts, and the end of a text.
+        settings: limits, samples, temperature.
+        crew: what chooses for the rows, by place: sample s of prompt p is row p * samples + s. None: free rows.
+        on_progress: told how many prompts are done whenever some are.
+        pace: how the loop is run; None: as suits the device.
+        capacity: None: as suits settings and device.
     """
-    ends = {tokenizer.convert_tokens_to_ids(turns.end), tokenizer.eos_token_id}
-    decoded: list[Decoded | None] = [None] * len(prompts)
+    if not prompts:
+        return []
+    ends = ends_of(tokenizer, turns)
+    rows = _rows(tokenizer, prompts, turns, settings)
+    written: list[Written | None] = [None] * len(rows)
+    left = [settings.samples] * len(prompts)
     n_done = 0
-    with torch.inference_mode(), _shared_attention(model):
-        for batch in _batches(tokenizer, prompts, batch_size):
-            written = _decode_batch(model, batch, ends, max_new_tokens, tokenizer.pad_token_id)
-            for row, ids in zip(batch, written, strict=True):
-                stopped = bool(ids) and ids[-1] in ends
-                n_prompt = len(row.prefix) + len(row.suffix)
-                decoded[row.place] = Decoded(tuple(ids[:-1] if stopped else ids), n_prompt, stopped)
-            n_done += len(batch)
+
+    def keep(row: Row, one: Written) -> None:
+        nonlocal n_done
+        written[row.place] = one
+        left[row.place // settings.samples] -= 1
+        if not left[row.place // settings.samples]:
+            n_done += 1
             if on_progress:
                 on_progress(n_done)
-    return [one for one in decoded if one is not None]
+
+    choosing = Choosing(N_BEST if crew else 1, settings.temperature)
+    with torch.inference_mode(), decoding_attention(model):
+        Batch(
+            model,
+            rows,
+            crew or LocalCrew(lambda _: FreeRow(ends, settings.max_new_tokens)),
+            choosing=choosing,
+            capacity=capacity or capacity_of(model, settings),
+            pace=pace or Pace.on(model.device),
+            on_written=keep,
+        ).run()
+    decoded = [
+        Decoded(**vars(one), n_prompt_tokens=len(row.prefix) + len(row.suffix))
+        for row, one in zip(rows, written, strict=True)
+        if one is not None
+    ]
+    n = settings.samples
+    return [tuple(decoded[start : start + n]) for start in range(0, len(decoded), n)]
 
 
-@contextmanager
-def _shared_attention(model: Any) -> Iterator[None]:
-    """`model` with our attention, and then with its own again: dev scores are taken in the midst of training."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
+def seed_of(question_id: str, sample: int, seed: int) -> int:
+    """A row's own seed: of its question, not of its place, so that the rest of a data set changes nothing."""
+    digest = hashlib.blake2b(f"{seed} {sample} {question_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
-def _batches(tokenizer: Any, prompts: Sequence[Prompt], batch_size: int) -> list[list[_Row]]:
-    """Rows in batches, those of a prefix together, short suffixes first."""
+def capacity_of(model: Any, settings: GenerationSettings) -> Capacity:
+    """Rows and cache as `settings` says; else what is usual on a CPU, or what a GPU's free memory holds."""
+    if model.device.type != "cuda":
+        return Capacity(settings.batch_size or CPU_BATCH_SIZE, settings.kv_tokens or CPU_KV_TOKENS)
+    tokens = settings.kv_tokens or int(0.4 * _free_bytes(model.device) / _bytes_a_token(model))
+    return Capacity(settings.batch_size or GPU_BATCH_SIZE, tokens, rows_a_group=8, multiple=64)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Bytes of GPU memory that this process may still take: what is free, or what a cap leaves."""
+    free, total = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device)
+    return int(min(free + unused, share * total - torch.cuda.memory_allocated(device)))
+
+
+def _bytes_a_token(model: Any) -> int:
+    """Bytes of keys and values of one token in all layers."""
+    config = model.config
+    depth = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    n_kv = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return int(config.num_hidden_layers * 2 * n_kv * depth * model.dtype.itemsize)
+
+
+def _rows(tokenizer: Any, prompts: Sequence[Prompt], turns: Turns, settings: GenerationSettings) -> list[Row]:
+    """A row for each sample of each prompt; equal texts are tokenised once."""
     encoded: dict[str, tuple[int, ...]] = {}
 
     def ids_of(text: str) -> tuple[int, ...]:
         if text not in encoded:
-            encoded[text] = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+            encoded[text] = tuple(encode_part(tokenizer, text, turns))
         return encoded[text]
 
-    rows = [_Row(ids_of(p.prefix), ids_of(p.suffix), place) for place, p in enumerate(prompts)]
-    first_seen = {row.prefix: row.place for row in reversed(rows)}
-    rows.sort(key=lambda row: (first_seen[row.prefix], len(row.suffix), row.place))
-    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-
-
-def _decode_batch(
-    model: Any, batch: list[_Row], ends: set[int], max_new_tokens: int, pad_id: int
-) -> list[list[int]]:
-    """New token ids of each row, up to and with its end token.
-
-    Each prefix is computed once; the cache holds each row's own tokens: its suffix padded on the left, then new ones.
-    """
-    device = model.device
-    computed = {
-        prefix: _compute_prefix(model, prefix) for prefix in dict.fromkeys(row.prefix for row in batch)
-    }
-    prefixes = [computed[row.prefix] for row in batch]  # of the rows that still decode
-    cache = (
-        DynamicCache()
-    )  # without the config: it would drop what is beyond a sliding window, which the mask hides
-    width = max(len(row.suffix) for row in batch)
-    pads = [width - len(row.suffix) for row in batch]
-    ids = torch.tensor(
-        [[pad_id] * n + list(r.suffix) for n, r in zip(pads, batch, strict=True)], device=device
-    )
-    real = torch.arange(width, device=device) >= torch.tensor(pads, device=device)[:, None]  # (B, W) bool
-    sees = real[:, None, :] & torch.ones(width, width, dtype=torch.bool, device=device).tril()  # (B, W, W)
-    sees |= torch.eye(
-        width, dtype=torch.bool, device=device
-    )  # padding sees itself: no row of a softmax is empty
-    n_prefix = torch.tensor([prefix.n_tokens for prefix in prefixes], device=device)[:, None]
-    positions = n_prefix + (real.cumsum(1) - 1).clamp(min=0)
-    own_positions = positions  # (B, N): of all tokens in the cache
-    window = getattr(model.config, "sliding_window", None)
-    rows: list[list[int]] = [[] for _ in batch]
-    alive = list(range(len(batch)))  # rows of the batch that still decode, as places in `rows`
-    for _ in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=_NO_MASK.to(device),  # four dimensions: transformers makes none of its own
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            shared_prefixes=_prefix_rows(prefixes, window, sees, positions, own_positions),
-        )
-        new_ids = output.logits[:, -1].argmax(-1)  # (B,)
-        for row, token in zip(alive, new_ids.tolist(), strict=True):
-            rows[row].append(token)
-        going = [i for i, row in enumerate(alive) if rows[row][-1] not in ends]
-        if not going:
-            break
-        if len(going) < len(alive):  # finished rows leave the batch
-            keep = torch.tensor(going, device=device)
-            cache.batch_select_indices(keep)
-            real, positions, new_ids = real[keep], positions[keep], new_ids[keep]
-            own_positions = own_positions[keep]
-            alive, prefixes = [alive[i] for i in going], [prefixes[i] for i in going]
-        ids, positions = new_ids[:, None], positions[:, -1:] + 1
-        real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
-        own_positions = torch.cat([own_positions, positions], dim=1)
-        sees = real[:, None, :]
+    rows: list[Row] = []
+    for prompt in prompts:
+        prefix, suffix = ids_of(prompt.prefix), ids_of(prompt.suffix)
+        if not suffix:  # the step reads at least one token
+            prefix, suffix = prefix[:-1], prefix[-1:]
+        for sample in range(settings.samples):
+            seed = seed_of(prompt.question_id, sample, settings.seed)
+            rows.append(Row(prefix, suffix, settings.max_new_tokens, seed, len(rows)))
     return rows
-
-
-_NO_MASK = torch.ones(1, 1, 1, 1, dtype=torch.bool)
-
-
-def _prefix_rows(
-    prefixes: list[_Prefix],
-    window: int | None,
-    sees: torch.Tensor,
-    positions: torch.Tensor,
-    own_positions: torch.Tensor,
-) -> list[PrefixRows]:
-    """Runs of rows with the same prefix, and what each of their tokens may not see."""
-    runs: list[PrefixRows] = []
-    start = 0
-    for end in range(1, len(prefixes) + 1):
-        if end == len(prefixes) or prefixes[end] is not prefixes[start]:
-            rows, prefix = slice(start, end), prefixes[start]
-            near = _within(window, sees[rows], positions[rows], own_positions[rows], prefix.n_tokens)
-            runs.append(PrefixRows(prefix.states, rows, ~near[:, None]))
-            start = end
-    return runs
-
-
-def _within(
-    window: int | None,
-    sees: torch.Tensor,
-    positions: torch.Tensor,
-    own_positions: torch.Tensor,
-    n_prefix: int,
-) -> torch.Tensor:
-    """`sees` (B, W, N) where nothing is out of the window; else (B, W, P + N) less what is, prefix first."""
-    if window is None or int(positions.max()) < window:
-        return sees
-    of_prefix = torch.arange(n_prefix, device=sees.device).expand(len(sees), -1)
-    near = positions[:, :, None] - torch.cat([of_prefix, own_positions], dim=1)[:, None] < window
-    near[..., n_prefix:] &= sees
-    return near
-
-
-def _compute_prefix(model: Any, prefix: tuple[int, ...]) -> _Prefix:
-    """Keys and values of the prefix in every layer."""
-    cache = DynamicCache()
-    ids = torch.tensor([prefix], device=model.device)
-    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return _Prefix(len(prefix), [(layer.keys, layer.values) for layer in cache.layers])

@@ -1,5 +1,6 @@
 """How a model family marks who speaks, read from its own chat template; a plain form where it has none."""
 
+import re
 from typing import Any
 
 from jinja2 import TemplateError
@@ -51,6 +52,52 @@ def turns_of(tokenizer: Any) -> Turns:
         after_user=after_user,
         end=end,
     )
+
+
+def encode_part(tokenizer: Any, text: str, turns: Turns) -> list[int]:
+    """Token ids of a prompt's prefix or suffix: special tokens are read in the marks of `turns` and nowhere else.
+
+    What stands between the marks is the user's or the schema's own text: `<|im_end|>` in a question is plain text and
+    ends no turn. A text without such a thing tokenises as a whole.
+    """
+    added = _added_pattern(tokenizer)
+    before, after = _marks_of(text, turns)
+    own = text[len(before) : len(text) - len(after)]
+    if added is None or not added.search(own):
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    at = [(match.start(), match.end()) for match in added.finditer(before)]
+    offset = len(before) + len(own)
+    at += [(offset + match.start(), offset + match.end()) for match in added.finditer(after)]
+    ids: list[int] = []
+    done = 0
+    for start, end in [*at, (len(text), len(text))]:
+        ids += encode_plain(tokenizer, text[done:start])
+        if end > start:
+            ids.append(int(tokenizer.convert_tokens_to_ids(text[start:end])))
+        done = end
+    return ids
+
+
+def encode_plain(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of `text` as plain text: what spells a special token is read letter by letter, none is added."""
+    added = _added_pattern(tokenizer)
+    cuts = [match.start() + 1 for match in added.finditer(text)] if added else []
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    return [token for piece in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+
+
+def _added_pattern(tokenizer: Any) -> re.Pattern[str] | None:
+    """Tokens that were added to the vocabulary, but for runs of spaces, which some tokenizers hold there."""
+    names = sorted((name for name in tokenizer.get_added_vocab() if name.strip()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names))) if names else None
+
+
+def _marks_of(text: str, turns: Turns) -> tuple[str, str]:
+    """The marks around a prompt's prefix or suffix; none for another text."""
+    for before, after in ((turns.before_system, turns.after_system), (turns.before_user, turns.after_user)):
+        if text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after):
+            return before, after
+    return "", ""
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:

@@ -112,6 +112,29 @@ def _backward_bytes(row: BaseModelRow, t: int, keeps: Keeps, keeps_here: int, wi
     return max(ffn, stream + made_again + heads)
 
 
+def graph_bytes(n_lora: int) -> float:
+    """What a CUDA graph holds besides: gradients in fp32 for itself, and room that only it can use again."""
+    return 8.0 * n_lora
+
+
+def needed_bytes(
+    config: Config, row: BaseModelRow, passes: Sequence[Pass], keeps: Keeps, *, width: int
+) -> float:
+    """The most that any moment of any of these passes takes."""
+    return max(
+        m.kept + m.gradients + m.working
+        for one in passes
+        for m in moments(
+            config, row, one, keeps, width=width, state_bytes=2.0 if config.eight_bit_state else 8.0
+        )
+    )
+
+
+def least_bytes(config: Config, row: BaseModelRow, passes: Sequence[Pass], *, width: int) -> float:
+    """The same where as little is kept as can be."""
+    return needed_bytes(config, row, passes, Keeps(0, 0, SMALL_FFN_TOKENS), width=width)
+
+
 def choose_keeps(
     config: Config, row: BaseModelRow, passes: Sequence[Pass], free_bytes: float | None, *, width: int
 ) -> Keeps:
@@ -120,33 +143,16 @@ def choose_keeps(
     `free_bytes` is the card's room besides what is always held, workspace and slack; None: no limit is known.
     """
     layers, asked = row.n_layers, config.training.checkpointing
-    if asked is True:
-        return Keeps(0, 0, _ffn_tokens(config, row, passes, free_bytes, width))
-    if asked is False or free_bytes is None:
+    if asked is False or (asked == "auto" and free_bytes is None):
         return Keeps(0, layers, FFN_TOKENS)
-
-    def fits(keeps: Keeps) -> bool:
-        needs = (
-            m.kept + m.gradients + m.working
-            for one in passes
-            for m in moments(config, row, one, keeps, width=width, state_bytes=8)
-        )
-        return max(needs) <= free_bytes
-
-    options = [Keeps(layers - n, n, FFN_TOKENS) for n in range(layers, -1, -1)]
-    options += [Keeps(n, 0, FFN_TOKENS) for n in range(layers - 1, -1, -1)]
-    return next((keeps for keeps in options if fits(keeps)), Keeps(0, 0, SMALL_FFN_TOKENS))
-
-
-def _ffn_tokens(
-    config: Config, row: BaseModelRow, passes: Sequence[Pass], free_bytes: float | None, width: int
-) -> int:
+    options = [Keeps(0, 0, FFN_TOKENS)]
+    if asked == "auto":
+        options = [Keeps(layers - n, n, FFN_TOKENS) for n in range(layers, -1, -1)]
+        options += [Keeps(n, 0, FFN_TOKENS) for n in range(layers - 1, -1, -1)]
+    smallest = Keeps(0, 0, SMALL_FFN_TOKENS)
     if free_bytes is None:
-        return FFN_TOKENS
-    large = Keeps(0, 0, FFN_TOKENS)
-    needs = (
-        m.kept + m.gradients + m.working
-        for one in passes
-        for m in moments(config, row, one, large, width=width, state_bytes=8)
+        return options[0]
+    fitting = (
+        keeps for keeps in options if needed_bytes(config, row, passes, keeps, width=width) <= free_bytes
     )
-    return FFN_TOKENS if max(needs) <= free_bytes else SMALL_FFN_TOKENS
+    return next(fitting, smallest)

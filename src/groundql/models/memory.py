@@ -17,7 +17,9 @@ from groundql.models.fused_memory import (
     LOGITS_AT_ONCE,
     Keeps,
     choose_keeps,
+    graph_bytes,
     is_fused,
+    least_bytes,
     moments,
     scratch_bytes,
 )
@@ -76,6 +78,7 @@ class Plan(Record):
     pass_tokens: int  # of the heaviest pass
     pass_logit_rows: int
     keeps: Keeps | None = None  # of the fused step; None: transformers' own layers
+    graph: bool = False  # whether the fused step runs as one CUDA graph
     n_passes: int  # of an epoch
     epoch_tokens: int
     n_steps: int  # of all epochs
@@ -111,10 +114,15 @@ def plan_of(
         questions, settings, window=None if is_fused(config) else WINDOWS.get(row.architecture)
     )
     candidates = _candidates(passes)
-    keeps = _keeps(config, row, candidates) if is_fused(config) else None
+    keeps, graph = _keeps(config, row, candidates) if is_fused(config) else (None, False)
     heaviest, parts = max(
         (
-            (one, fused_parts(config, row, one, keeps) if keeps else parts_of(config, row, one, stack=stack))
+            (
+                one,
+                fused_parts(config, row, one, keeps, graph=graph)
+                if keeps
+                else parts_of(config, row, one, stack=stack),
+            )
             for one in candidates
         ),
         key=lambda found: sum_mib(found[1]),
@@ -131,6 +139,7 @@ def plan_of(
         pass_tokens=heaviest.n_tokens,
         pass_logit_rows=heaviest.n_logit_rows,
         keeps=keeps,
+        graph=graph,
         n_passes=len(passes),
         epoch_tokens=sum(one.n_real_tokens for one in passes),
         n_steps=round(-(-len(passes) // settings.accumulation) * settings.epochs),
@@ -155,7 +164,9 @@ def _candidates(passes: Sequence[Pass]) -> list[Pass]:
     ]
 
 
-def fused_parts(config: Config, row: BaseModelRow, one: Pass, keeps: Keeps) -> tuple[Part, ...]:
+def fused_parts(
+    config: Config, row: BaseModelRow, one: Pass, keeps: Keeps, *, graph: bool = False
+) -> tuple[Part, ...]:
     """Memory by part at the peak of one pass through the fused step."""
     width = compute_bytes(config)
     n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
@@ -184,21 +195,26 @@ def fused_parts(config: Config, row: BaseModelRow, one: Pass, keeps: Keeps) -> t
     return (
         *held,
         Part(name="merged weights", mib=scratch, note="two matrices at a time"),
+        *([Part(name="graph", mib=graph_bytes(n_lora) / MIB, note="gradients once more")] if graph else []),
         *moving,
         Part(name="workspace and gaps", mib=WORKSPACE_MIB + gaps),
     )
 
 
-def _keeps(config: Config, row: BaseModelRow, passes: Sequence[Pass]) -> Keeps:
-    """What layers keep for their backward under `memory_gib`."""
-    width = compute_bytes(config)
+def _keeps(config: Config, row: BaseModelRow, passes: Sequence[Pass]) -> tuple[Keeps, bool]:
+    """What layers keep for their backward under `memory_gib`, and whether a graph has room there."""
+    width, asked = compute_bytes(config), config.training.cuda_graph
     free = None
+    graph = asked is not False
     if config.memory_gib:
         n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
         held = sum(p.mib for p in _held_parts(config, row, n_lora, width) if p.name != "LoRA gradients")
         scratch = scratch_bytes(row, width) / MIB * (1 + SLACK)
         free = (config.memory_gib * 1024 - CONTEXT_MIB - WORKSPACE_MIB - held - scratch) * MIB / (1 + SLACK)
-    return choose_keeps(config, row, passes, free, width=width)
+        room = free - graph_bytes(n_lora)
+        graph = asked is True or (asked == "auto" and least_bytes(config, row, passes, width=width) <= room)
+        free = room if graph else free
+    return choose_keeps(config, row, passes, free, width=width), graph
 
 
 def parts_of(config: Config, row: BaseModelRow, one: Pass, *, stack: Stack = OURS) -> tuple[Part, ...]:

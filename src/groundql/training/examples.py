@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from groundql.models.chat import encode_part, encode_plain
 from groundql.records import Prompt, Turns
 
 
@@ -23,11 +24,6 @@ class Example:
         return len(self.prefix) + len(self.suffix) + len(self.answer)
 
 
-def encode_text(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a piece of a prompt, special tokens as written and none added."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def encode_examples(
     prompts: Sequence[Prompt], golds: Sequence[str], tokenizer: Any, turns: Turns
 ) -> list[Example]:
@@ -37,14 +33,14 @@ def encode_examples(
     examples = []
     for prompt, gold in zip(prompts, golds, strict=True):
         if prompt.prefix not in prefixes:
-            prefixes[prompt.prefix] = tuple(encode_text(tokenizer, prompt.prefix))
+            prefixes[prompt.prefix] = tuple(encode_part(tokenizer, prompt.prefix, turns))
         examples.append(
             Example(
                 question_id=prompt.question_id,
                 db_id=prompt.db_id,
                 prefix=prefixes[prompt.prefix],
-                suffix=tuple(encode_text(tokenizer, prompt.suffix)),
-                answer=(*encode_text(tokenizer, gold), end),
+                suffix=tuple(encode_part(tokenizer, prompt.suffix, turns)),
+                answer=(*encode_plain(tokenizer, gold), end),
             )
         )
     return examples

@@ -50,6 +50,22 @@ class Pack:
             self._extend(ids, range(start, start + len(ids)), group, self.n_questions, labels)
             self.n_questions += 1
 
+    def filled_up(self, n_tokens: int) -> "Pack":
+        """This pack with a last group of tokens that mean nothing, so that it has `n_tokens`."""
+        n = n_tokens - len(self)
+        if n <= 0:
+            return self
+        full = Pack(
+            list(self.input_ids),
+            list(self.positions),
+            list(self.groups),
+            list(self.questions),
+            list(self.labels),
+            self.n_questions,
+        )
+        full._extend([0] * n, range(n), self.groups[-1] + 1, -1, [IGNORE] * n)
+        return full
+
     def _extend(
         self, ids: Sequence[int], positions: range, group: int, question: int, labels: list[int]
     ) -> None:
@@ -127,8 +143,15 @@ def _group_tokens(group: Sequence[Example]) -> int:
     return len(group[0].prefix) + sum(len(e.suffix) + len(e.answer) for e in group)
 
 
-def collate_pack(packs: Sequence[Pack], *, with_spans: bool = False) -> dict[str, Any]:
-    """One pack as a batch: no quadratic mask, no padding.
+def collate_pack(
+    packs: Sequence[Pack], *, with_spans: bool = False, size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """One pack as a batch: no quadratic mask, no padding but up to `size` where every batch is to have one shape.
+
+    Args:
+        packs: one.
+        with_spans: for `fused.flash`.
+        size: tokens and label positions to fill up to; what is added carries no loss and is seen by no question.
 
     Returns:
         input_ids, position_ids: (1, T) int64. logits_to_keep: (K,) and labels: (1, K) as `collate_packs`.
@@ -137,11 +160,17 @@ def collate_pack(packs: Sequence[Pack], *, with_spans: bool = False) -> dict[str
         targets: `labels` once more: the Trainer counts those and keeps them from the model.
     """
     (pack,) = packs
+    if size:
+        pack = pack.filled_up(size[0])
     labels = torch.tensor([pack.labels])
     kept = (labels != IGNORE).any(0).nonzero().squeeze(1)
     kept = torch.cat([kept[:1], kept])
     targets = labels[:, kept].clone()
     targets[:, 0] = IGNORE
+    if size:
+        n_more = size[1] - len(kept)
+        kept = torch.nn.functional.pad(kept, (0, n_more), value=1)
+        targets = torch.nn.functional.pad(targets, (0, n_more), value=IGNORE)
     return {
         "input_ids": torch.tensor([pack.input_ids]),
         "position_ids": torch.tensor([pack.positions]),

@@ -1,5 +1,6 @@
 """How one batch becomes a loss: the fused step where the model is known, transformers' own layers elsewhere."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,10 +9,14 @@ from groundql.config import Config
 from groundql.errors import TrainingStopped
 from groundql.models.fused_memory import FFN_TOKENS, Keeps, is_fused
 from groundql.training.fused.model import FusedModel, can_fuse, install, wants_spans
+from groundql.training.packs import IGNORE, Pack
 
 
-def install_step(model: Any, config: Config, keeps: Keeps | None) -> None:
-    """Give `model` its way from a batch to the summed loss. Without a plan, layers keep all or nothing."""
+def install_step(model: Any, config: Config, keeps: Keeps | None, *, graph: bool) -> None:
+    """Give `model` its way from a batch to the summed loss. Without a plan, layers keep all or nothing.
+
+    `graph`: as one CUDA graph, where the kernels for that run.
+    """
     if not is_fused(config) or not can_fuse(model, dropout=config.lora.dropout):
         install(model, None)
         return
@@ -21,6 +26,17 @@ def install_step(model: Any, config: Config, keeps: Keeps | None) -> None:
         model, n_kept=chosen.all, n_kept_attention=chosen.attention, ffn_tokens=chosen.ffn_tokens
     )
     install(model, fused)
+    allowed = graph and config.training.cuda_graph is not False and not config.training.shard_base
+    if allowed and wants_spans(model, model.device):
+        fused.use_graph()
+
+
+def fixed_size(model: Any, packs: Sequence[Pack]) -> tuple[int, int] | None:
+    """Tokens and label positions that every batch is filled up to, so that one graph takes all; None without a graph."""
+    if model.label_loss_through is None or model.label_loss_through.graphed is None or not packs:
+        return None
+    n_labels = max(sum(label != IGNORE for label in pack.labels) for pack in packs)
+    return max(map(len, packs)), n_labels + 1
 
 
 def uses_spans(model: Any) -> bool:

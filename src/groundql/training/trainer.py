@@ -33,7 +33,7 @@ from groundql.training.packs import (
 from groundql.training.preflight import check_batches
 from groundql.training.run_folder import append_log, cut_log, last_checkpoint, n_dropped_steps
 from groundql.training.sharding import shard_base
-from groundql.training.step import install_step, probe_peak_mib, uses_spans
+from groundql.training.step import fixed_size, install_step, probe_peak_mib, uses_spans
 
 ScoreDev = Callable[[Any], dict[str, float]]  # the model to executed scores on dev: ex_strict, grounded
 OnStep = Callable[[int, int, float | None], None]  # step, steps in all, loss where one was logged
@@ -197,6 +197,7 @@ def train_adapter(
     on_step: OnStep | None = None,
     resume: bool = False,
     keeps: Keeps | None = None,
+    graph: bool = True,
 ) -> TrainingResult:
     """Train the LoRA weights of `model` (from `add_lora`) in place; `model` ends as the chosen checkpoint.
 
@@ -207,7 +208,7 @@ def train_adapter(
         AskedWrongly: an example longer than a pack.
     """
     settings = config.training
-    install_step(model, config, keeps)
+    install_step(model, config, keeps, graph=graph)
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
     if settings.shard_base:
         shard_base(model, model.device)
@@ -218,6 +219,7 @@ def train_adapter(
     if resume:
         processes.from_first(lambda: cut_log(run_dir, last_step))
     check_batches((collate([row]) for row in rows[:2]), examples)
+    optimizer = _optimizer(model, config)  # before a graph is captured: it moves the weights
     probed_mib = probe_peak_mib(model, collate([max(rows, key=_n_tokens)]))
     guard = StepGuard()
     watch = _Watch(run_dir, on_step, guard, save_steps=settings.save_steps, last_step=last_step)
@@ -231,7 +233,7 @@ def train_adapter(
         compute_loss_func=label_loss,
         callbacks=[watch],
         guard=guard,
-        optimizers=(_optimizer(model, config), None),
+        optimizers=(optimizer, None),
     )
     trainer.remove_callback(PrinterCallback)  # ours reports
     trainer.score_dev = score_dev
@@ -287,7 +289,8 @@ def _rows_and_collate(
     )
     rows, dev_rows = pack(examples), pack(dev_examples)
     if uses_spans(model):
-        return rows, dev_rows, partial(collate_pack, with_spans=True)
+        size = fixed_size(model, [*rows, *dev_rows])
+        return rows, dev_rows, partial(collate_pack, with_spans=True, size=size)
     window = getattr(model.config, "sliding_window", None)
     longest = max(e.n_tokens for e in (*examples, *dev_examples))
     if settings.batch_size == 1 and (window is None or longest <= window):

@@ -5,15 +5,18 @@ from collections import Counter
 from dataclasses import replace
 
 from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect as Dialects
 from sqlglot.optimizer.merge_subqueries import merge_subqueries
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from groundql.records import Dialect
 from groundql.verdicts.canonical import canonical_key
 from groundql.verdicts.facts import Facts
 from groundql.verdicts.forms import NeedsUnmerged, Rules, Uncertain
 from groundql.verdicts.parsing import parse_query
 
+MARKS = "'\"`$"  # a token with one of these is a text or a quoted name
 MAX_NODES = 1500  # larger trees are not rewritten: it would take longer than running them
 
 
@@ -39,16 +42,65 @@ def canonical(sql: str, facts: Facts, *, relaxed: bool = False) -> str | None:
         return None
 
 
-def similarity(sql: str, other: str) -> float | None:
+def same_words(sql: str, other: str, dialect: Dialect) -> bool:
+    """Whether two queries differ in nothing but layout, comments, and the case of keywords and unquoted names.
+
+    The one certificate on engines whose rules `canonical` does not know.
+    """
+    ours, theirs = _words(sql, dialect), _words(other, dialect)
+    return ours is not None and ours == theirs
+
+
+def _words(sql: str, dialect: Dialect) -> list[tuple[str, str]] | None:
+    try:
+        tokens = Dialects.get_or_raise(dialect).tokenize(sql)
+    except Exception:  # a text that cannot be cut into tokens is like no other
+        return None
+    while tokens and tokens[-1].token_type.name == "SEMICOLON":
+        tokens.pop()
+    bare = [sql[token.start : token.end + 1] for token in tokens]
+    return [
+        (token.token_type.name, text if any(mark in text for mark in MARKS) else text.lower())
+        for token, text in zip(tokens, bare, strict=True)
+    ]
+
+
+def similarity(sql: str, other: str, dialect: Dialect = "sqlite") -> float | None:
     """Share of nodes, each with its parent, that two trees have in common (Dice's coefficient), 0 to 1.
 
     Names and keywords count without case, and table aliases as the tables they stand for. None where one does not parse.
     """
-    trees = [parse_query(text) for text in (sql, other)]
-    if trees[0] is None or trees[1] is None:
+    ours, theirs = _nodes(sql, dialect), _nodes(other, dialect)
+    if ours is None or theirs is None:
         return None
-    ours, theirs = (_marks(tree) for tree in trees if tree is not None)
-    return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
+    n_common = sum(min(count, theirs[node]) for node, count in ours.items() if node in theirs)
+    return 2 * n_common / (ours.total() + theirs.total())
+
+
+@functools.lru_cache(4096)
+def marks(sql: str) -> frozenset[str]:
+    """Tables and constants of a query, as far as even the relaxed form keeps them: 0 and 1 may vanish from it."""
+    tree = parse_query(sql)
+    if tree is None:
+        return frozenset()
+    tables = {f"table {table.name.lower()}" for table in tree.find_all(exp.Table)}
+    tables -= {f"table {cte.alias.lower()}" for cte in tree.find_all(exp.CTE)}
+    return frozenset(
+        tables | {_constant(literal.name) for literal in tree.find_all(exp.Literal)} - {"0", "1"}
+    )
+
+
+def _constant(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return f"text {text.lower()}"
+
+
+@functools.lru_cache(4096)
+def _nodes(sql: str, dialect: Dialect) -> Counter[tuple[str, str]] | None:
+    tree = parse_query(sql, dialect)
+    return None if tree is None else _marks(tree)
 
 
 def _marks(tree: exp.Expr) -> Counter[tuple[str, str]]:

@@ -100,7 +100,7 @@ class _Form(Values):
     def _set_operation(self, node: exp.SetOperation, place: Place) -> Key:
         if (place.picky or node.args.get("limit") or node.args.get("order")) and not self.rules.relaxed:
             return self._verbatim(node, place)
-        inner = replace(place, boolean=False)
+        inner = place.of_value()
         known = {"this", "expression", "distinct", "order", "limit", "offset", "with_"}
         if any(value for name, value in node.args.items() if name not in known):
             raise Uncertain("a set operation with more clauses")
@@ -119,7 +119,7 @@ class _Form(Values):
             raise Uncertain(f"SELECT with {unknown}")
         if not node.expressions:
             raise Uncertain("no columns")
-        inside = replace(place, picky=False, boolean=False)
+        inside = place.of_query()
         if not self.rules.relaxed and (self._is_order_bound(node) or self._shows_order(node, place, inside)):
             return self._verbatim(node, place)
         sources, conditions = self._sources(node, inside)

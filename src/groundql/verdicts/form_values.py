@@ -44,7 +44,7 @@ class Values:
 
     def _conjuncts(self, node: exp.Expr, place: Place) -> set[Key]:
         """The parts of a conjunction in a place where only truth counts; duplicates and what is always true vanish."""
-        parts = self._parts(node, "and", replace(place, boolean=True))
+        parts = self._parts(node, "and", place.of_truth())
         return {part for part in parts if part not in ("(= n:1 n:1)", "n:1", "true")}
 
     def _parts(self, node: exp.Expr, word: str, place: Place) -> list[Key]:
@@ -60,7 +60,7 @@ class Values:
             return self.condition(node.this, place, negated=not negated)
         if isinstance(node, (exp.And, exp.Or)):
             word = "and" if isinstance(node, exp.And) is not bool(negated) else "or"
-            inside = replace(place, boolean=True)
+            inside = place.of_truth()
             sides = [self.condition(side, inside, negated=negated) for side in (node.left, node.right)]
             return self._joined(word, sides, place)
         if type(node) in COMPARISONS:
@@ -128,14 +128,14 @@ class Values:
             select = select.copy()
             select.set("order", None)
             select.set("distinct", None)
-            return self.query(select, replace(place, picky=False, boolean=False))
-        return self.query(inner, replace(place, picky=False, boolean=False))
+            return self.query(select, place.of_query())
+        return self.query(inner, place.of_query())
 
     def _exists(self, inner: exp.Expr, place: Place) -> Key:
         """As `_members`, and the columns do not count, unless an aggregate without GROUP BY makes the one row."""
         select = bare_select(inner)
         if select is None or select.args.get("limit") or select.args.get("offset"):
-            return self.query(inner, replace(place, picky=False, boolean=False))
+            return self.query(inner, place.of_query())
         one_row = not select.args.get("group") and any(own(e, exp.AggFunc) for e in select.expressions)
         if not one_row and not select.args.get("having"):
             select = select.copy()
@@ -146,10 +146,10 @@ class Values:
 
     def value(self, node: exp.Expr, place: Place) -> Key:
         """Any expression in a place where its value counts."""
-        return self.condition(node, replace(place, boolean=False))
+        return self.condition(node, place.of_value())
 
     def _plain(self, node: exp.Expr, place: Place) -> Key:
-        place = replace(place, boolean=False)
+        place = place.of_value()
         special = _SPECIAL.get(type(node))
         if special is not None:
             return special(self, node, place)
@@ -227,7 +227,7 @@ class Values:
         operand = self.value(node.this, place) if node.this else ""
         default = node.args.get("default")
         last = self.value(default, place) if default is not None else "null"
-        truth = replace(place, boolean=True)
+        truth = place.of_truth()
         branches = [
             (
                 self.value(branch.this, place) if operand else self.condition(branch.this, truth),
@@ -243,7 +243,7 @@ class Values:
         otherwise = node.args.get("false")
         return sexp(
             "if",
-            self.condition(node.this, replace(place, boolean=True)),
+            self.condition(node.this, place.of_truth()),
             self.value(node.args["true"], place),
             self.value(otherwise, place) if otherwise is not None else "null",
         )

@@ -1,6 +1,6 @@
 """What the canonical form is made of: keys, where a node stands, and questions about expressions."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from sqlglot import exp
@@ -25,6 +25,18 @@ class Place:
     picky: bool = False  # the order of rows reaches the result
     boolean: bool = False  # only true, or not true, counts
     derived: dict[str, Key] = field(default_factory=dict)  # CTE name -> its key
+
+    def of_value(self) -> "Place":
+        """The same place where the value counts."""
+        return replace(self, boolean=False) if self.boolean else self
+
+    def of_truth(self) -> "Place":
+        """The same place where truth alone counts."""
+        return self if self.boolean else replace(self, boolean=True)
+
+    def of_query(self) -> "Place":
+        """The place of a query inside it."""
+        return replace(self, picky=False, boolean=False) if self.picky or self.boolean else self
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,32 @@ where the tree shows nothing.
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
 from sqlglot import exp
-from sqlglot.dialects.sqlite import SQLite
+from sqlglot.dialects.dialect import Dialect as Dialects
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
-from groundql.records import Schema
+from groundql.records import Dialect, Schema
 
 ROW_NAMES = frozenset(("rowid", "oid", "_rowid_"))
-ENGINE_WORDS = (  # kind of fault, and how SQLite says it
+ENGINE_WORDS = (  # kind of fault, and how an engine says it: SQLite, DuckDB, PostgreSQL with its SQLSTATE
     ("table", re.compile(r"no such table: (\S.*)")),
     ("column", re.compile(r"no such column: (\S+)")),
     ("function", re.compile(r"no such function: (\S+)")),
+    ("table", re.compile(r"Table with name (\S+) does not exist")),
+    ("alias", re.compile(r"Referenced table \"([^\"]+)\" not found")),
+    ("column", re.compile(r"Referenced column \"([^\"]+)\" not found")),
+    ("column", re.compile(r"does not have a column named \"([^\"]+)\"")),
+    ("function", re.compile(r"Function with name (\S+) does not exist")),
+    ("alias", re.compile(r"FROM[^\"]*\"([^\"]+)\" \(SQLSTATE 42P01\)")),
+    ("table", re.compile(r"\"([^\"]+)\"[^\"]*\(SQLSTATE 42P01\)")),
+    ("column", re.compile(r"\"([^\"]+)\"[^\"]*\(SQLSTATE 42703\)")),
+    ("column", re.compile(r"(\w+\.\w+)[^.]*\(SQLSTATE 42703\)")),
+    ("function", re.compile(r"([\w.]+)\([^()]*\)[^()]*\(SQLSTATE 42883\)")),
 )
 NOT_FUNCTIONS = frozenset(  # words before a bracket that call nothing
     [
@@ -72,6 +82,18 @@ NOT_FUNCTIONS = frozenset(  # words before a bracket that call nothing
         "order",
         "group",
         "escape",
+    ]
+)
+# Written like calls; the grammar of DuckDB or PostgreSQL makes them, so that no catalogue of functions has them.
+GRAMMAR_CALLS = frozenset(
+    [
+        *("any", "some", "array", "row", "struct", "list", "map", "interval", "grouping", "sets", "cube"),
+        *("rollup", "coalesce", "nullif", "greatest", "least", "extract", "position", "overlay", "trim"),
+        *("substring", "collate", "try_cast", "unnest", "lateral", "tablesample", "numeric", "decimal"),
+        *("varchar", "char", "character", "varying", "timestamp", "time", "bit", "float", "xmlelement"),
+        *("normalize", "columns", "exclude", "replace", "rename", "pivot", "unpivot", "qualify", "if"),
+        *("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "treat"),
+        *("json_object", "json_array", "json_value", "json_query", "json_exists", "json_table", "ordinality"),
     ]
 )
 
@@ -133,20 +155,32 @@ class _Found:
         )
 
 
-def find_invented(sql: str, tree: exp.Expr, schema: Schema, refusal: str | None) -> Findings:
-    """Every name in the parsed query that stands for nothing; `refusal` is the engine's error, None where it prepares."""
+def find_invented(
+    sql: str,
+    tree: exp.Expr,
+    schema: Schema,
+    refusal: str | None,
+    *,
+    dialect: Dialect = "sqlite",
+    functions: Callable[[], frozenset[str]] | None = None,
+) -> Findings:
+    """Every name in the parsed query that stands for nothing; `refusal` is the engine's error, None where it prepares.
+
+    `functions` gives the names that an engine beside SQLite has.
+    """
     if refusal is None:
         n_references = sum(1 for _ in tree.find_all(exp.Table, exp.Column, exp.Func))
         return Findings(n_references=n_references)
-    called = list(called_functions(sql))
+    called = list(called_functions(sql, dialect))
+    has = engine_functions() if functions is None else functions() | GRAMMAR_CALLS
     n_references = sum(1 for _ in tree.find_all(exp.Table, exp.Column)) + len(called)
     found = _Found()
     known = {table.name.lower(): frozenset(c.name.lower() for c in table.columns) for table in schema.tables}
     try:
-        _look_in_scopes(sql, tree, known, found)
+        _look_in_scopes(sql if dialect == "sqlite" else "", tree, known, found)
     except Exception:  # sqlglot's scopes raise on odd trees; the engine's word remains
         found = _Found()
-    found.functions += [name for name in called if name.lower() not in engine_functions()]
+    found.functions += [name for name in called if name.lower() not in has]
     result = found.frozen(n_references)
     return result if result.n_bad or result.quoted_strings else _from_engine(refusal, known, n_references)
 
@@ -158,13 +192,13 @@ def engine_functions() -> frozenset[str]:
     return frozenset(str(name) for (name,) in rows)
 
 
-def called_functions(sql: str) -> Iterator[str]:
+def called_functions(sql: str, dialect: Dialect = "sqlite") -> Iterator[str]:
     """Names that stand before an opening bracket and call something, as written.
 
     Read from tokens: in the tree functions of other dialects have names of sqlglot's own.
     """
     try:
-        found = SQLite().tokenize(sql)
+        found = Dialects.get_or_raise(dialect).tokenize(sql)
     except Exception:  # a text that cannot be cut into tokens calls nothing
         return
     for number, token in enumerate(found[:-1]):
@@ -204,7 +238,7 @@ def _look_in_scopes(sql: str, tree: exp.Expr, known: dict[str, frozenset[str]], 
         home = _home(column, by_node)
         if home is not None:
             _look_up(column, home, known, anywhere, found)
-    # sqlglot forgets which quotes stood around a name; only double ones make a text of it
+    # sqlglot forgets which quotes stood around a name; only double ones make a text of it, in SQLite
     found.columns += [name for name in found.strings if f'"{name}"' not in sql]
     found.strings = [name for name in found.strings if f'"{name}"' in sql]
 
@@ -252,7 +286,7 @@ def _chain(scope: Scope | None) -> Iterator[Scope]:
 
 def _table_columns(table: exp.Table, known: dict[str, frozenset[str]]) -> Columns:
     """Of a base table; of SQLite's own tables nothing is known, of one that is not there nothing is there."""
-    if table.name.lower().startswith(("sqlite_", "json_", "pragma_")) or not table.name:
+    if table.name.lower().startswith(("sqlite_", "json_", "pragma_", "pg_", "duckdb_")) or not table.name:
         return frozenset(("*",))
     return known.get(table.name.lower())
 
@@ -300,6 +334,8 @@ def _from_engine(refusal: str, known: dict[str, frozenset[str]], n_references: i
         name = match[1].strip('"')
         if kind == "table":
             return Findings(invented_tables=(name.removeprefix("main."),), n_references=n_references)
+        if kind == "alias":
+            return Findings(invented_aliases=(name,), n_references=n_references)
         if kind == "function":
             return Findings(invented_functions=(name,), n_references=n_references)
         is_elsewhere = any(name.lower().split(".")[-1] in columns for columns in known.values())

@@ -7,7 +7,7 @@ from sqlglot import exp
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
 from groundql.databases.schema import quoted
-from groundql.records import Schema, Table
+from groundql.records import Dialect, Schema, Table
 
 Place = tuple[str, str]  # table and column, lower case
 
@@ -22,13 +22,19 @@ class Constant:
     literal: str  # as SQL
     text: str
 
-    def lookup(self) -> str:
+    def lookup(self, schema: Schema, dialect: Dialect = "sqlite") -> str:
         """A query that gives a row where the column holds the constant, or one that differs from it in case alone."""
-        table, column = map(quoted, self.place)
-        return f"SELECT 1 FROM {table} WHERE {column} = {self.literal} COLLATE NOCASE LIMIT 1"
+        table, column = map(quoted, _as_written(self.place, schema))
+        if dialect == "sqlite":
+            return f"SELECT 1 FROM {table} WHERE {column} = {self.literal} COLLATE NOCASE LIMIT 1"
+        cast = "VARCHAR" if dialect == "duckdb" else "TEXT"
+        is_same = f"{column} = {self.literal}"
+        if self.literal.startswith("'"):
+            is_same = f"lower(CAST({column} AS {cast})) = lower({self.literal})"
+        return f"SELECT 1 FROM {table} WHERE {is_same} LIMIT 1"
 
 
-def compared_constants(tree: exp.Expr, schema: Schema) -> list[Constant]:
+def compared_constants(tree: exp.Expr, schema: Schema, dialect: Dialect = "sqlite") -> list[Constant]:
     """Constants that `=`, IN, or LIKE without wildcard compares with one column of a base table."""
     found: dict[Constant, None] = {}
     for scope in _scopes(tree):
@@ -37,7 +43,7 @@ def compared_constants(tree: exp.Expr, schema: Schema) -> list[Constant]:
                 place = _place(column, scope, schema)
                 wild = isinstance(node, exp.Like) and any(mark in literal.name for mark in "%_")
                 if place and not wild:
-                    found[Constant(place, literal.sql(dialect="sqlite"), literal.name)] = None
+                    found[Constant(place, literal.sql(dialect=dialect), literal.name)] = None
     return list(found)
 
 
@@ -54,7 +60,11 @@ def compared(tree: exp.Expr, schema: Schema) -> Iterator[tuple[Place, exp.Litera
 
 
 def foreign_values(
-    tree: exp.Expr, schema: Schema, known_text: str, holds: Callable[[str], bool | None]
+    tree: exp.Expr,
+    schema: Schema,
+    known_text: str,
+    holds: Callable[[str], bool | None],
+    dialect: Dialect = "sqlite",
 ) -> list[str]:
     """`table.column = constant` for each constant that neither its column nor the question or evidence has.
 
@@ -63,8 +73,8 @@ def foreign_values(
     lowered = known_text.lower()
     return [
         f"{'.'.join(constant.place)} = {constant.literal}"
-        for constant in compared_constants(tree, schema)
-        if constant.text.lower() not in lowered and holds(constant.lookup()) is False
+        for constant in compared_constants(tree, schema, dialect)
+        if constant.text.lower() not in lowered and holds(constant.lookup(schema, dialect)) is False
     ]
 
 
@@ -87,6 +97,40 @@ def keyless_joins(tree: exp.Expr, schema: Schema) -> list[str]:
             if not is_linked and not is_alike:
                 found[f"{'.'.join(left)} = {'.'.join(right)}"] = None
     return list(found)
+
+
+def read_places(tree: exp.Expr, schema: Schema) -> frozenset[Place]:
+    """(table, column) pairs that the names of a query stand for, lower case; a table of which none is read has "".
+
+    For engines that do not tell what they read: ask only for a query that binds. `*` is every column of its tables.
+    """
+    found: set[Place] = set()
+    for scope in _scopes(tree):
+        bases = {
+            alias.lower(): table
+            for alias, source in scope.sources.items()
+            if isinstance(source, exp.Table) and (table := _tables(schema).get(source.name.lower()))
+        }
+        for column in scope.columns:
+            place = _place(column, scope, schema)
+            if place:
+                found.add(place)
+        for star in scope.find_all(exp.Star):
+            if isinstance(star.parent, exp.Count):
+                continue
+            qualifier = star.parent.table.lower() if isinstance(star.parent, exp.Column) else ""
+            for alias, table in bases.items():
+                if qualifier in ("", alias):
+                    found |= {(table.name.lower(), column.name.lower()) for column in table.columns}
+        tables = {table.name.lower() for table in bases.values()}
+        found |= {(table, "") for table in tables - {place[0] for place in found}}
+    return frozenset(found)
+
+
+def _as_written(place: Place, schema: Schema) -> Place:
+    """The names as the schema spells them."""
+    table = _tables(schema)[place[0]]
+    return table.name, next(column.name for column in table.columns if column.name.lower() == place[1])
 
 
 def _scopes(tree: exp.Expr) -> list[Scope]:

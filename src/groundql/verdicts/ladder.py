@@ -34,6 +34,7 @@ from groundql.verdicts.parsing import (
     sqlglot_accepts,
 )
 from groundql.verdicts.rows import same_results, same_sets
+from groundql.verdicts.shipping import known_fields
 from groundql.verdicts.ties import FAULT
 
 N_PREVIEW_ROWS = 5
@@ -149,14 +150,8 @@ def judge_one(
             if ran and predicted and not ex_strict:
                 error = _difference(gold, predicted)
     shown = preview(gold)
-    return Verdict(
-        question_id=question.question_id,
-        db_id=question.db_id,
-        difficulty=question.difficulty,
-        question=question.text,
-        evidence=question.evidence,
-        gold_sql=question.gold_sql,
-        predicted_sql=completion.sql if completion else None,
+    return Verdict.unchecked(
+        **known_fields(question, completion),
         extracted=rungs.extracted,
         sqlglot_accepts=rungs.sqlglot_accepts,
         parsed=rungs.parsed,
@@ -205,15 +200,19 @@ def preview(outcome: Outcome | None) -> ResultPreview | None:
     """The head of a result for people; None where nothing ran."""
     if outcome is None or outcome.status != "ok":
         return None
-    return ResultPreview(
-        columns=outcome.columns[:N_PREVIEW_COLUMNS],
-        rows=tuple(_shown(row) for row in outcome.rows[:N_PREVIEW_ROWS]),
-        n_rows=len(outcome.rows),
-    )
+    columns, rows = outcome.columns[:N_PREVIEW_COLUMNS], outcome.rows[:N_PREVIEW_ROWS]
+    if len(columns) < len(outcome.columns) or _has_long(rows):
+        rows = tuple(tuple(_shown_cell(value) for value in row[:N_PREVIEW_COLUMNS]) for row in rows)
+    return ResultPreview.unchecked(columns=columns, rows=rows, n_rows=len(outcome.rows))
 
 
-def _shown(row: Row) -> Row:
-    return tuple(_shown_cell(value) for value in row[:N_PREVIEW_COLUMNS])
+def _has_long(rows: tuple[Row, ...]) -> bool:
+    """Whether a cell has to be cut for display."""
+    for row in rows:
+        for value in row:
+            if isinstance(value, bytes) or (isinstance(value, str) and len(value) > N_PREVIEW_CHARS):
+                return True
+    return False
 
 
 def _shown_cell(value: Cell) -> Cell:

@@ -4,17 +4,17 @@ import functools
 import weakref
 from pathlib import Path
 
-import apsw
-
 from groundql.databases.binding import Twin, twin_of
-from groundql.databases.engines import Binder
+from groundql.databases.engines import Binder, read_engine_functions
 from groundql.databases.files import has_rows, sqlite_file
-from groundql.databases.guard import open_guarded, run_guarded
-from groundql.databases.kept import KeptOutcomes
+from groundql.databases.guard import Guarded, open_guarded, run_guarded
+from groundql.databases.kept import KeptOutcomes, same_text
 from groundql.databases.schema import read_schema
-from groundql.records import DatabaseFiles, Schema
+from groundql.records import DatabaseFiles, Outcome, Schema
 from groundql.verdicts.ast_equal import canonical
 from groundql.verdicts.facts import Facts, read_facts
+from groundql.verdicts.joins_and_values import read_places
+from groundql.verdicts.parsing import parse_query
 
 LOOKUP_S = 2.0  # for one question of our own to the database
 
@@ -38,6 +38,7 @@ class OpenDatabase:
             )  # read now: a database that cannot be opened is a fault of the run, not of its queries
         self._forms: dict[tuple[str, bool], str | None] = {}
         self._held: dict[str, bool | None] = {}
+        self._places: dict[str, frozenset[tuple[str, str]]] = {}
         self._refusals: dict[str, str | None] = {}
 
     @functools.cached_property
@@ -61,19 +62,37 @@ class OpenDatabase:
         return read_facts(self.twin)
 
     @functools.cached_property
-    def _connection(self) -> apsw.Connection:
+    def _connection(self) -> Guarded:
         assert self.path is not None
         return open_guarded(self.path)
 
     def refusal(self, sql: str) -> str | None:
         """Why a query does not prepare here, None where it does; asked once."""
-        if sql not in self._refusals:
-            self._refusals[sql] = (self._binder or self.twin).prepare(sql)
-        return self._refusals[sql]
+        key = same_text(sql)
+        if key not in self._refusals:
+            self._refusals[key] = (self._binder or self.twin).prepare(sql)
+        return self._refusals[key]
+
+    def learn(self, sql: str, outcome: Outcome) -> None:
+        """`sql` is as `same_text` has it. What ran need not be asked whether it prepares, nor what failed before it began: it was prepared as here.
+
+        Not so where double quotes or SQLite's own tables mean other things on the file than on its twin.
+        """
+        if not self.is_sqlite:
+            if outcome.status == "ok":
+                self._refusals[sql] = None
+            return
+        if '"' in sql or "sqlite_" in sql.lower():
+            return
+        if outcome.columns:
+            if outcome.status == "ok":
+                self._refusals[sql] = None
+        elif outcome.status in ("error", "refused") and sql.isascii() and "\0" not in sql:
+            self._refusals[sql] = outcome.error
 
     def form(self, sql: str, is_relaxed: bool) -> str | None:
         """The canonical form of a query on this database, or None; made once."""
-        key = (sql, is_relaxed)
+        key = (same_text(sql), is_relaxed)
         if key not in self._forms:
             self._forms[key] = canonical(sql, self.facts, relaxed=is_relaxed)
         return self._forms[key]
@@ -81,8 +100,28 @@ class OpenDatabase:
     def holds(self, lookup: str) -> bool | None:
         """Whether a lookup of ours gives a row; None where it does not end in time. What a model wrote runs elsewhere."""
         if lookup not in self._held:
-            status, _, rows, *_ = run_guarded(
-                self._connection, lookup, deadline_s=LOOKUP_S, max_rows=1, counts_steps=False
-            )
-            self._held[lookup] = bool(rows) if status == "ok" else None
+            if self._binder:
+                self._held[lookup] = self._binder.has_row(lookup, deadline_s=LOOKUP_S)
+            else:
+                status, _, rows, *_ = run_guarded(
+                    self._connection, lookup, deadline_s=LOOKUP_S, max_rows=1, counts_steps=False
+                )
+                self._held[lookup] = bool(rows) if status == "ok" else None
         return self._held[lookup]
+
+    def function_names(self) -> frozenset[str]:
+        """Names that the engine beside SQLite can call."""
+        return read_engine_functions(self.files.url)
+
+    def read_columns(self, sql: str) -> frozenset[tuple[str, str]]:
+        """(table, column) pairs that a query reads; empty where it does not prepare.
+
+        SQLite says so itself; for other engines the names are looked up in the tree.
+        """
+        if self.is_sqlite:
+            return self.twin.read_columns(sql)
+        key = same_text(sql)
+        if key not in self._places:
+            tree = parse_query(sql, self.files.dialect) if self.refusal(sql) is None else None
+            self._places[key] = read_places(tree, self.schema) if tree is not None else frozenset()
+        return self._places[key]

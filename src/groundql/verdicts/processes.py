@@ -1,4 +1,4 @@
-"""Shares work out over forked processes, so that all cores judge: parsing and comparing cost more than most queries.
+"""Shares work out over forked processes, so that all cores judge.
 
 A forked process starts in a millisecond with everything imported. Where the system cannot fork, or where other threads
 may hold locks that a child would wait for, the caller works alone.
@@ -8,6 +8,7 @@ import gc
 import multiprocessing
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -16,11 +17,14 @@ from typing import Any, TypeVar
 
 from groundql.errors import GroundqlError
 
-N_AT_ONCE = 16  # results sent together; so many may be lost of each process when the whole is killed
+N_AT_ONCE = 64  # results sent together at most; so many may be lost of each process when the whole is killed
+AT_LEAST_EVERY_S = 0.1  # results wait no longer than this for the next one
+DONE = "done"
 
 Task = TypeVar("Task")
 Tool = TypeVar("Tool")
 Result = TypeVar("Result")
+SayDue = Callable[[float], None]  # when what the process is at is overdue, on the clock of `time.monotonic`
 
 
 def can_share() -> bool:
@@ -31,73 +35,112 @@ def can_share() -> bool:
 def shared_out(
     tasks: Sequence[Task],
     work: Callable[[Task, Tool], Iterable[Result]],
-    open_tool: Callable[[], AbstractContextManager[Tool]],
+    open_tool: Callable[[SayDue], AbstractContextManager[Tool]],
     n_processes: int,
 ) -> Iterator[list[Result]]:
     """Results of all tasks, some at a time as they come; tasks are begun in their order.
 
     Each process opens one tool, which `work` gets with every task. A GroundqlError of `work` is raised here. A process
-    that dies leaves the results of its task missing.
+    that dies leaves results of its task missing, and another takes its place; so does one that is killed here,
+    because what it said to be at is overdue.
     """
     context = multiprocessing.get_context("fork")
     begun = context.Value("i", 0)
-    processes, pipes = [], []
+    due_s = context.RawArray("d", [float("inf")] * (n_processes + len(tasks)))
+    running: dict[Connection, tuple[Any, int]] = {}
+    n_started = 0
+
+    def start() -> None:
+        nonlocal n_started
+        receiving, sending = context.Pipe(duplex=False)
+        arguments = (begun, tasks, work, open_tool, sending, due_s, n_started)
+        process = context.Process(target=_work_through, args=arguments)
+        with warnings.catch_warnings():
+            # of threads: the children use no locks of theirs
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+        sending.close()
+        running[receiving] = process, n_started
+        n_started += 1
+
     is_ours = not gc.get_freeze_count()
     gc.freeze()  # a collection in a child would touch, and so copy, all that was imported
     try:
         for _ in range(min(n_processes, len(tasks))):
-            receiving, sending = context.Pipe(duplex=False)
-            process = context.Process(target=_work_through, args=(begun, tasks, work, open_tool, sending))
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", DeprecationWarning
-                )  # of threads: the children use no locks of theirs
-                process.start()
-            sending.close()
-            processes.append(process)
-            pipes.append(receiving)
-        while pipes:
-            for pipe in wait(pipes):
+            start()
+        while running:
+            first_due_s = min(due_s[number] for _, number in running.values())
+            left_s = min(1.0, max(0.0, first_due_s - time.monotonic()))
+            for pipe in wait(list(running), left_s):
                 assert isinstance(pipe, Connection)
-                try:
-                    message = pipe.recv()
-                except EOFError:
-                    pipes.remove(pipe)
-                    continue
-                if isinstance(message, GroundqlError):
+                message = _message(pipe)
+                if message is None or message == DONE:
+                    running.pop(pipe)[0].join()
+                    if message is None and begun.value < len(tasks) and n_started < len(due_s):
+                        start()
+                elif isinstance(message, GroundqlError):
                     raise message
-                yield message
+                else:
+                    yield message
+            for process, number in running.values():
+                if due_s[number] < time.monotonic():
+                    process.kill()
     finally:
         if is_ours:
             gc.unfreeze()
-        for process in processes:
-            process.terminate()
+        for process, _ in running.values():
+            process.kill()
             process.join()
+
+
+def _message(pipe: Connection) -> Any:
+    """What a process sent; None where it is gone."""
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        return None
 
 
 def _work_through(
     begun: Any,
     tasks: Sequence[Task],
     work: Callable[[Task, Tool], Iterable[Result]],
-    open_tool: Callable[[], AbstractContextManager[Tool]],
+    open_tool: Callable[[SayDue], AbstractContextManager[Tool]],
     sending: Connection,
+    due_s: Any,
+    own_number: int,
 ) -> None:
     """In a child: take the next task until none is left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when we end
+    gc.set_threshold(20_000, 20)  # rows and verdicts are many and hold no cycles
+
+    results: list[Result] = []
+    since_s = time.monotonic()
+
+    def send() -> None:
+        nonlocal since_s
+        sending.send(results)
+        results.clear()
+        since_s = time.monotonic()
+
+    def say_due(at_s: float) -> None:
+        due_s[own_number] = at_s
+        if results and time.monotonic() - since_s > AT_LEAST_EVERY_S:
+            send()
+
     try:
-        with open_tool() as tool:
+        with open_tool(say_due) as tool:
             while (task := _next(begun, tasks)) is not None:
-                results: list[Result] = []
                 for result in work(task, tool):
                     results.append(result)
                     if len(results) >= N_AT_ONCE:
-                        sending.send(results)
-                        results = []
-                sending.send(results)
+                        send()
+                send()
+        sending.send(DONE)
     except GroundqlError as error:
         sending.send(error)
-    except BrokenPipeError:
-        return  # the parent is gone
+    except (BrokenPipeError, MemoryError):
+        return  # the parent is gone, or does what is left
 
 
 def _next(begun: Any, tasks: Sequence[Task]) -> Task | None:

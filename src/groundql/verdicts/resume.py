@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from groundql import __version__
 from groundql.databases.engines import duckdb_path
 from groundql.records import Completion, DatabaseFiles, DataSet, Verdict
-from groundql.verdicts.judge import Judging
+from groundql.verdicts.cases import Judging
 
 NAME = "verdicts.partial.jsonl"
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from groundql.databases.executor import Executor, Job
+from groundql.databases.executor import Job
+from groundql.databases.inside import Runs
 from groundql.records import Cell, Outcome
 from groundql.verdicts.relaxed import columns_match
 
@@ -42,7 +43,7 @@ def _as_it_is(value: Cell) -> Cell:
 
 
 def spider_exec(
-    path: Path, pairs: Sequence[tuple[str, str]], executor: Executor, *, deadline_s: float, max_rows: int
+    path: Path, pairs: Sequence[tuple[str, str]], executor: Runs, *, deadline_s: float, max_rows: int
 ) -> list[bool]:
     """For each (gold, prediction) whether they agree on every *.sqlite beside `path`: the distilled test suite.
 

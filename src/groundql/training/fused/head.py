@@ -19,7 +19,7 @@ def summed_loss(rows: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) 
     Args:
         rows: (K, h), what the head reads.
         weight: (vocab, h), frozen.
-        labels: (K,) int64, each a token.
+        labels: (K,) int64, a token each; below 0: the row carries no loss.
     """
     total: torch.Tensor = _LabelLoss.apply(rows, weight, labels)
     return total

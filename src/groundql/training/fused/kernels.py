@@ -181,7 +181,7 @@ def _gate_backward(inner_ptr, grad_ptr, width, GATED: tl.constexpr, BLOCK: tl.co
 
 
 def cross_entropy_(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Loss of each row, (K,) fp32; `logits` (K, vocab) become their gradient, in place."""
+    """Loss of each row, (K,) fp32; `logits` (K, vocab) become their gradient, in place. Both 0 where a label is below 0."""
     n_rows, vocab = logits.shape
     losses = torch.empty(n_rows, dtype=torch.float32, device=logits.device)
     _cross_entropy[(n_rows,)](logits, labels, losses, vocab, BLOCK=8192, num_warps=16)
@@ -204,10 +204,11 @@ def _cross_entropy(logits_ptr, labels_ptr, losses_ptr, vocab, BLOCK: tl.constexp
         top = new
     highest = tl.max(top, axis=0)
     log_sum = highest + tl.log(tl.sum(total * tl.exp(top - highest), axis=0))
-    of_label = tl.load(base + label).to(tl.float32)
-    tl.store(losses_ptr + row, log_sum - of_label)
+    counts = tl.where(label >= 0, 1.0, 0.0)
+    of_label = tl.load(base + tl.maximum(label, 0)).to(tl.float32)
+    tl.store(losses_ptr + row, (log_sum - of_label) * counts)
     for start in range(0, vocab, BLOCK):
         cols = start + lane
         x = tl.load(base + cols, mask=cols < vocab, other=float("-inf")).to(tl.float32)
         grad = tl.exp(x - log_sum) - tl.where(cols == label, 1.0, 0.0)
-        tl.store(base + cols, grad.to(logits_ptr.dtype.element_ty), mask=cols < vocab)
+        tl.store(base + cols, (grad * counts).to(logits_ptr.dtype.element_ty), mask=cols < vocab)

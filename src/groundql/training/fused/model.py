@@ -13,12 +13,14 @@ from peft.tuners.lora import LoraLayer
 from groundql.models.load import is_recent_cuda
 from groundql.training.attention import PackLayout
 from groundql.training.fused.attend import FlashAttention, PlainAttention
+from groundql.training.fused.graph import GraphedLoss
 from groundql.training.fused.head import element_ops, summed_loss
 from groundql.training.fused.layer import Keep, Layer, Norm, PassContext, run_layer
 from groundql.training.fused.spans import Spans
 from groundql.training.fused.weights import read_matrix
 
 FLASH_DEPTHS = (16, 32, 64, 128, 256)  # of a head, that the attention kernel takes
+_READ = ("input_ids", "position_ids", "logits_to_keep", "targets", "spans", "pack_layout", "attention_mask")
 FUSED_TYPES = ("qwen2", "llama", "starcoder2")
 FFN_TOKENS = 4096  # of a piece in backward: larger pieces gain nothing in matrix products, and take memory
 
@@ -32,6 +34,8 @@ class FusedModel:
         """The `n_kept` last layers keep all that backward reads, the `n_kept_attention` before them that of attention."""
         base = model.get_base_model()
         self.decoder = base.model
+        self.head = base.get_output_embeddings()
+        self.graphed: GraphedLoss | None = None
         self.config = base.config
         self.layers = [
             _read_layer(module, is_first=i == 0, config=self.config)
@@ -51,9 +55,28 @@ class FusedModel:
         self.ffn_tokens = ffn_tokens
         self.scratch: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    def use_graph(self) -> None:
+        """Run whole passes as one CUDA graph from now on; batches must be filled up to one shape to gain by it."""
+        parameters = [p for layer in self.layers for p in layer.parameters]
+        self.graphed = GraphedLoss(self.compute, parameters)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of the model is for use, not for training."""
         return
+
+    def loss(self, batch: dict[str, Any]) -> torch.Tensor:
+        """The summed loss of a batch of `collate_pack` or of one pack of `collate_packs`, by a graph where there is one."""
+        read = {name: value for name, value in batch.items() if name in _READ}
+        if self.graphed is not None and torch.is_grad_enabled() and self.graphed.fits(read):
+            return self.graphed(read)
+        return self.compute(read)
+
+    def compute(self, batch: dict[str, Any]) -> torch.Tensor:
+        """The same, kernel by kernel."""
+        sees = batch.get("spans") or batch.get("pack_layout")
+        sees = batch["attention_mask"] if sees is None else sees
+        rows = self.rows(batch["input_ids"], batch["position_ids"], batch["logits_to_keep"], sees)
+        return summed_loss(rows, self.head.weight, batch["targets"][0])
 
     def rows(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, places: torch.Tensor, sees: Any
@@ -128,20 +151,15 @@ def install(model: Any, fused: FusedModel | None) -> None:
 def _forward(model: Any, *args: Any, targets: torch.Tensor | None = None, **batch: Any) -> Any:
     if targets is None:
         return model.own_forward(*args, **batch)
-    places, head = batch.pop("logits_to_keep"), model.get_base_model().get_output_embeddings()
     fused: FusedModel | None = model.label_loss_through
-    with torch.autocast(
-        targets.device.type, enabled=fused is None and torch.is_autocast_enabled(targets.device.type)
-    ):
-        if fused is not None:
-            sees = batch.get("spans") or batch.get("pack_layout")
-            sees = batch["attention_mask"] if sees is None else sees
-            rows = fused.rows(batch["input_ids"], batch["position_ids"], places, sees)[None]
-        else:
-            rows = model.get_decoder()(**batch, use_cache=False).last_hidden_state[:, places]
-        has_label = targets >= 0
-        loss = summed_loss(rows[has_label].to(head.weight.dtype), head.weight, targets[has_label])
-    return {"loss_sum": loss}
+    if fused is not None:
+        with torch.autocast(targets.device.type, enabled=False):
+            return {"loss_sum": fused.loss({**batch, "targets": targets})}
+    places, head = batch.pop("logits_to_keep"), model.get_base_model().get_output_embeddings()
+    rows = model.get_decoder()(**batch, use_cache=False).last_hidden_state[:, places]
+    flat = rows.flatten(0, 1).to(head.weight.dtype)
+    with torch.autocast(targets.device.type, enabled=False):
+        return {"loss_sum": summed_loss(flat, head.weight, targets.flatten())}
 
 
 def _read_layer(module: Any, *, is_first: bool, config: Any) -> Layer:

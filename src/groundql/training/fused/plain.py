@@ -85,11 +85,13 @@ def gate_backward_(inner: torch.Tensor, grad: torch.Tensor) -> None:
 
 
 def cross_entropy_(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Loss of each row, (K,) fp32; `logits` (K, vocab) become their gradient, in place."""
+    """Loss of each row, (K,) fp32; `logits` (K, vocab) become their gradient, in place. Both 0 where a label is below 0."""
+    counts = (labels >= 0).float()
+    labels = labels.clamp(min=0)
     wide = logits.float()
     log_sum = wide.logsumexp(-1)
-    losses: torch.Tensor = log_sum - wide.gather(1, labels[:, None]).squeeze(1)
+    losses: torch.Tensor = (log_sum - wide.gather(1, labels[:, None]).squeeze(1)) * counts
     grad = torch.exp(wide - log_sum[:, None])
     grad.scatter_add_(1, labels[:, None], torch.full_like(grad[:, :1], -1.0))
-    logits.copy_(grad)
+    logits.copy_(grad * counts[:, None])
     return losses

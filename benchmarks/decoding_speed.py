@@ -1,0 +1,255 @@
+"""How fast completions are written: ours free, ours grounded, and transformers' own `generate`, on the same questions.
+
+    python benchmarks/decoding_speed.py MODEL --data DATA [--data DATA] [--limit N] [--profile] [--json FILE]
+
+Each way gets the same prompts, already rendered, and is timed from text to text: tokenising, reading the prompts,
+writing, and (grounded) the start of the processes that check and the compiling of each schema. Loading the model is
+not timed, nor is a first small batch that warms each way up. 16-bit weights on a GPU, adapter merged.
+
+`stock` is what one writes with transformers: batches of 96, whole prompts padded on the left, the shortest prompts
+first, greedy, no sampling, the model's own attention. `same` is the share of texts that equal stock's: in 16 bits
+greedy texts part where two tokens are nearly equal.
+"""
+
+import argparse
+import cProfile
+import json
+import platform
+import pstats
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from groundql.config import GenerationSettings
+from groundql.decoding.engine import ends_of
+from groundql.generating import Writer, load_writer, make_prompts, read_schemas
+from groundql.models.chat import encode_part
+from groundql.questions.load import load_data
+from groundql.records import Completion, Prompt, Turns
+from groundql.selecting import Asked, complete
+
+N_WARM_UP = 4
+WAYS = ("free", "grounded", "stock")
+Found = dict[str, Any]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("--data", action="append", required=True)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--limit", type=int, help="only the first so many questions of each")
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, help="of ours; as suits the device where not given")
+    parser.add_argument("--kv-tokens", type=int)
+    parser.add_argument("--stock-batch-size", type=int, default=96)
+    parser.add_argument("--processes", type=int)
+    parser.add_argument(
+        "--profile", action="store_true", help="where the host's time goes, in a run of its own"
+    )
+    parser.add_argument(
+        "--json", type=Path, help="where the numbers go, such as benchmarks/results/NAME.json"
+    )
+    parser.add_argument("--texts", type=Path, help="a folder for what each way wrote, as predictions")
+    return parser.parse_args()
+
+
+def ours(writer: Writer, asked: Asked, settings: GenerationSettings) -> list[Completion]:
+    return complete(writer.loaded.model, writer.loaded, writer.turns, asked, settings=settings)
+
+
+@torch.inference_mode()
+def stock(writer: Writer, prompts: list[Prompt], batch_size: int, n_new: int) -> list[Completion]:
+    """transformers' `generate` over batches padded on the left."""
+    model, tokenizer, turns = writer.loaded.model, writer.loaded.tokenizer, writer.turns
+    ids = [encoded(tokenizer, prompt, turns) for prompt in prompts]
+    ends = sorted(ends_of(tokenizer, turns))
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    written: dict[int, Completion] = {}
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        width = max(len(ids[i]) for i in places)
+        padded = torch.full((len(places), width), tokenizer.pad_token_id)
+        for row, i in enumerate(places):
+            padded[row, width - len(ids[i]) :] = torch.tensor(ids[i])
+        real = torch.arange(width) >= width - torch.tensor([len(ids[i]) for i in places])[:, None]
+        whole = model.generate(
+            padded.to(model.device),
+            attention_mask=real.long().to(model.device),
+            do_sample=False,
+            max_new_tokens=n_new,
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for i, row in zip(places, whole[:, width:].tolist(), strict=True):
+            n = next((at for at, token in enumerate(row) if token in ends), len(row))
+            text = tokenizer.decode(row[:n], skip_special_tokens=True)
+            written[i] = Completion(
+                question_id=prompts[i].question_id,
+                db_id=prompts[i].db_id,
+                text=text,
+                sql=text,
+                n_prompt_tokens=len(ids[i]),
+                n_new_tokens=n,
+                stopped=n < len(row),
+            )
+    return [written[i] for i in range(len(prompts))]
+
+
+def encoded(tokenizer: Any, prompt: Prompt, turns: Turns) -> list[int]:
+    return encode_part(tokenizer, prompt.prefix, turns) + encode_part(tokenizer, prompt.suffix, turns)
+
+
+def timed(work: Callable[[], list[Completion]]) -> tuple[float, list[Completion]]:
+    synchronize()
+    started = time.perf_counter()
+    completions = work()
+    synchronize()
+    return time.perf_counter() - started, completions
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def measured(
+    way: str, writer: Writer, asked: Asked, options: argparse.Namespace
+) -> tuple[Found, list[Completion]]:
+    settings = GenerationSettings(
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        kv_tokens=options.kv_tokens,
+        processes=options.processes,
+        decoding="grounded" if way == "grounded" else "free",
+    )
+
+    def write(some: Asked) -> list[Completion]:
+        if way == "stock":
+            return stock(writer, list(some.prompts), options.stock_batch_size, options.max_new_tokens)
+        return ours(writer, some, settings)
+
+    few = Asked(prompts=asked.prompts[:N_WARM_UP], schemas=asked.schemas, databases=asked.databases)
+    timed(lambda: write(few))
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    seconds, completions = timed(lambda: write(asked))
+    n_new = sum(c.n_new_tokens for c in completions)
+    found = {
+        "way": way,
+        "seconds": round(seconds, 3),
+        "questions_per_s": round(len(completions) / seconds, 1),
+        "new_tokens": n_new,
+        "new_tokens_per_s": round(n_new / seconds),
+        "at_the_limit": sum(not c.stopped for c in completions),
+    }
+    if torch.cuda.is_available():
+        found["peak_mib"] = round(torch.cuda.max_memory_reserved() / 2**20)
+    if way == "grounded":
+        found |= {
+            "abstained": sum(c.status == "abstained" for c in completions),
+            "reasons": reasons_of(completions),
+            "backtracks": sum(c.n_backtracks for c in completions),
+            "strained": sum(c.strain is not None and c.strain.largest > 0 for c in completions),
+        }
+    if options.profile and way != "stock":
+        profile(lambda: write(asked), way)
+    return found, completions
+
+
+def reasons_of(completions: list[Completion]) -> dict[str, int]:
+    """Abstentions by the first words of their reason."""
+    counts: dict[str, int] = {}
+    for completion in completions:
+        if completion.status == "abstained":
+            reason = completion.reason.split(":")[0]
+            counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def profile(work: Callable[[], Any], way: str) -> None:
+    """Where this process's time goes: first our own steps with all they call, then functions by their own time."""
+    profiler = cProfile.Profile()
+    profiler.enable()
+    work()
+    profiler.disable()
+    print(f"\nprofile of {way}", file=sys.stderr)
+    table = pstats.Stats(profiler, stream=sys.stderr)
+    table.sort_stats("cumulative").print_stats(r"groundql.decoding|selecting|chat.py")
+    table.sort_stats("tottime").print_stats(25)
+
+
+def main() -> None:
+    options = arguments()
+    writer = load_writer(options.model)
+    rows: list[Found] = []
+    for spec in options.data:
+        data = load_data(spec)
+        if options.limit:
+            data = data.model_copy(update={"questions": data.questions[: options.limit]})
+        started = time.perf_counter()
+        schemas = read_schemas(data, writer.prompt.n_examples)
+        prompts, _ = make_prompts(
+            data.questions,
+            schemas,
+            settings=writer.prompt,
+            turns=writer.turns,
+            count_tokens=writer.count_tokens,
+        )
+        rendering_s = round(time.perf_counter() - started, 2)
+        asked = Asked(prompts=prompts, schemas=schemas, databases=data.databases)
+        print(
+            f"{spec}: {len(prompts)} questions, {len(schemas)} databases, prompts in {rendering_s} s",
+            flush=True,
+        )
+        texts: dict[str, list[str]] = {}
+        here: list[Found] = []
+        for way in options.ways:
+            found, completions = measured(way, writer, asked, options)
+            texts[way] = [completion.text for completion in completions]
+            here.append({"data": spec, "questions": len(prompts), "databases": len(schemas)} | found)
+            print(f"  {json.dumps(found)}", flush=True)
+            if options.texts:
+                options.texts.mkdir(parents=True, exist_ok=True)
+                lines = "".join(c.model_dump_json() + "\n" for c in completions)
+                (options.texts / f"{data.name}-{data.split}-{way}.jsonl").write_text(lines)
+        stock_s = next((row["seconds"] for row in here if row["way"] == "stock"), None)
+        for row in here:
+            if stock_s and row["way"] != "stock":
+                equal = [a == b for a, b in zip(texts[row["way"]], texts["stock"], strict=True)]
+                row["times_stock"] = round(stock_s / row["seconds"], 1)
+                row["same"] = round(sum(equal) / len(equal), 3)
+                print(
+                    f"  {row['way']}: {row['times_stock']} times stock, {row['same']:.1%} of the texts the same"
+                )
+        rows += here
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(about() | {"rows": rows}, indent=1) + "\n")
+
+
+def about() -> Found:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    on_gpu = torch.cuda.is_available()
+    return {
+        "command": " ".join(["python", "benchmarks/decoding_speed.py", *sys.argv[1:]]),
+        "commit": commit.stdout.strip(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The crew that holds each row to the schema of its question, here or in processes. No torch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from groundql.decoding.constraint import Vocabulary
+from groundql.decoding.crew import Crew, LocalCrew
+from groundql.decoding.grounded_row import GroundedRow
+from groundql.decoding.workers import process_crew
+from groundql.records import Schema
+
+
+@contextmanager
+def grounded_crew(
+    vocabulary: Vocabulary, schemas: Sequence[Schema], *, samples: int, limit: int, n_processes: int
+) -> Iterator[Crew]:
+    """Choosers for rows by place: row i is a text for a question on `schemas[i // samples]`.
+
+    `limit`: tokens of a text, the end token among them. `n_processes`: 0 for none beside this one.
+    """
+
+    def make(place: int) -> GroundedRow:
+        constraint = vocabulary.constraints(schemas[place // samples]).start()
+        return GroundedRow(constraint, vocabulary.ends, limit)
+
+    if not n_processes:
+        yield LocalCrew(make)
+        return
+    for schema in {schema.fingerprint(): schema for schema in schemas}.values():
+        vocabulary.constraints(schema)  # compiled once, here: the processes inherit it
+    with process_crew(make, min(n_processes, len(schemas) * samples)) as crew:
+        yield crew
+
+
+def vocabulary_of(tokenizer: Any, ends: frozenset[int], n_logits: int) -> Vocabulary:
+    """The vocabulary of `tokenizer`, made once for each and kept with its compiled schemas."""
+    key = (id(tokenizer), ends, n_logits)
+    if key not in _kept:
+        _kept[key] = tokenizer, Vocabulary(tokenizer, ends, n_logits=n_logits)
+    return _kept[key][1]
+
+
+# The tokenizer is kept, so that its id stays its own. Making one takes most of a second at 151,000 tokens.
+_kept: dict[tuple[int, frozenset[int], int], tuple[Any, Vocabulary]] = {}

@@ -1,0 +1,136 @@
+"""A row under a constraint: what it writes binds to its schema, or it abstains and says why. No torch.
+
+Step by step the same as `single_row.decode_grounded_row`, which asks for logits where this is given them: it looks at the
+best few tokens and asks for the whole vocabulary only where all of them are refused.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from groundql.decoding.constraint import RowConstraint
+from groundql.decoding.rows import Feed, Written, strain_of
+from groundql.decoding.single_row import MAX_BACKTRACKS, MAX_TRIES, WORK, choose, fault_place
+from groundql.records import CompletionStatus
+
+
+class GroundedRow:
+    """Chooses for one row, and goes back where it comes to a dead end."""
+
+    def __init__(self, constraint: RowConstraint, ends: Collection[int], budget: int) -> None:
+        """`constraint` is at its start; `budget`: tokens of the text, the end token among them."""
+        self._constraint = constraint
+        self._ends = frozenset(ends)
+        self._budget = budget
+        self._ids: list[int] = []
+        self._log_probabilities: list[float] = []  # of each token taken, by the model alone
+        self._refused: list[float] = []  # before each token taken: the probability that was refused
+        self._offers: list[tuple[np.ndarray, np.ndarray]] = []  # of each place: the best tokens and theirs
+        self._bans: defaultdict[int, dict[int, float]] = defaultdict(
+            dict
+        )  # of each place, with log-probability
+        self._n_backtracks = 0
+        self._work = 0
+
+    def advance(self, ids: np.ndarray, log_probabilities: np.ndarray) -> Feed | Written:
+        place = len(self._ids)
+        if place < len(self._offers):  # a place that was gone back to is asked again only for its whole row
+            raise AssertionError("the row was not asking")
+        self._offers.append((ids.copy(), log_probabilities.copy()))
+        return self._go_on()
+
+    def advance_whole(self, scores: np.ndarray, log_probabilities: np.ndarray) -> Feed | Written:
+        choice = choose(scores, self._constraint, self._bans[len(self._ids)])
+        refused = [float(log_probabilities[token]) for token, _ in choice.refused]
+        taken = float(log_probabilities[choice.token]) if choice.token is not None else 0.0
+        ended = self._after(choice.token, taken, refused, is_gated=choice.is_gated)
+        return ended or self._go_on()
+
+    def _go_on(self) -> Feed | Written:
+        """Choose for as long as the tokens at hand allow it."""
+        while True:
+            place = len(self._ids)
+            if self._work == WORK * self._budget:
+                return self._written("abstained", "work budget")
+            if place == self._budget:
+                return self._written("abstained", "token budget")
+            if place == len(self._offers):
+                return self._feed()
+            refused: list[float] = []
+            token, log_probability, is_gated = -1, 0.0, False
+            for offered, log_probability in zip(*map(np.ndarray.tolist, self._offers[place]), strict=True):
+                if offered in self._bans[place]:
+                    continue
+                if self._constraint.accepts(offered):
+                    token = offered
+                    break
+                refused.append(log_probability)
+                is_gated = self._constraint.refused_by == "gate"
+                if is_gated or len(refused) == MAX_TRIES:
+                    break
+            else:
+                return self._feed(whole=True)
+            ended = self._after(token if token >= 0 else None, log_probability, refused, is_gated=is_gated)
+            if ended:
+                return ended
+
+    def _after(
+        self, token: int | None, log_probability: float, refused: Sequence[float], *, is_gated: bool
+    ) -> Written | None:
+        """Take `token`; with None go back. What is written, if that ends it."""
+        self._work += 1
+        place = len(self._ids)
+        if token is not None:
+            mass = sum(map(math.exp, (*refused, *self._bans[place].values())))
+            self._refused.append(mass)
+            self._log_probabilities.append(log_probability)
+            self._constraint.consume(token)
+            if token in self._ends:
+                return self._written("answer")
+            self._ids.append(token)
+            return None
+        back_to = fault_place(self._constraint) if is_gated else place - 1
+        if back_to is None:  # the gate's message names nothing in the text: try other tokens than the end
+            self._bans[place] |= {end: self._offered(place, end) for end in self._ends}
+            return None
+        if place == 0 or self._n_backtracks == MAX_BACKTRACKS:
+            return self._written(
+                "abstained", f"gate: {self._constraint.gate_error}" if is_gated else "dead end"
+            )
+        self._go_back(back_to)
+        return None
+
+    def _go_back(self, place: int) -> None:
+        """Drop what stands from `place` on and ban there what stood there."""
+        self._n_backtracks += 1
+        self._constraint.rollback(len(self._ids) - place)
+        self._bans[place][self._ids[place]] = self._log_probabilities[place]
+        for later in [p for p in self._bans if p > place]:
+            del self._bans[later]
+        del self._ids[place:], self._refused[place:], self._log_probabilities[place:]
+        del self._offers[place + 1 :]
+
+    def _offered(self, place: int, token: int) -> float:
+        """The log-probability of `token` where it is among the best, else -inf: a lower bound."""
+        ids, log_probabilities = self._offers[place]
+        at = np.flatnonzero(ids == token)
+        return float(log_probabilities[at[0]]) if len(at) else -math.inf
+
+    def _feed(self, *, whole: bool = False) -> Feed:
+        return Feed(len(self._ids), self._ids[-1] if self._ids else -1, whole)
+
+    def _written(self, status: CompletionStatus, reason: str = "") -> Written:
+        return Written(
+            tuple(self._ids),
+            status,
+            stopped=status == "answer",
+            reason=reason,
+            sql=self._constraint.query if status == "answer" else None,
+            log_probability=sum(self._log_probabilities),
+            strain=strain_of(self._refused),
+            n_refused=sum(self._constraint.refusals.values()),
+            n_backtracks=self._n_backtracks,
+            work=self._work,
+        )

@@ -1,0 +1,227 @@
+"""From a question's texts to its completion: written free or grounded, chosen by what they return, repaired once.
+
+Without samples and repair a question has one text, and nothing is run.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from groundql.config import GenerationSettings, OutputDialect
+from groundql.databases.binding import prepare
+from groundql.databases.executor import Job, run_many
+from groundql.databases.files import has_rows, sqlite_file
+from groundql.errors import AskedWrongly
+from groundql.prompts.dialect import answered_sql
+from groundql.records import Completion, DatabaseFiles, Outcome, Prompt, Schema, Turns
+from groundql.verdicts.rows import cell_key
+
+if TYPE_CHECKING:
+    from groundql.models.load import LoadedModel
+
+DEADLINE_S = 10.0  # for a query that is run to be compared with others
+MAX_ROWS = 10_000
+MAX_EXECUTORS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Questions as prompts, in the order of their completions, with what they are asked of."""
+
+    prompts: Sequence[Prompt]
+    schemas: dict[str, Schema]
+    databases: dict[str, DatabaseFiles]
+    dialect: OutputDialect = "canonical"  # what the model was taught to write
+
+
+@dataclass(frozen=True)
+class _Text:
+    """One text of a question."""
+
+    completion: Completion
+    log_probability: float
+    n_tokens: int  # with the end token
+
+
+def complete(
+    model: Any,
+    loaded: "LoadedModel",
+    turns: Turns,
+    asked: Asked,
+    *,
+    settings: GenerationSettings,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Completion]:
+    """A completion for each prompt: of `settings.samples` texts the one that most agree with, repaired if it fails."""
+    texts = _write(model, loaded, turns, asked, settings, on_progress)
+    chosen = [some[0] for some in texts]
+    if settings.samples > 1:
+        chosen = _elect(asked, texts)
+    completions = [_summed(one, some) for one, some in zip(chosen, texts, strict=True)]
+    return _repaired(model, loaded, turns, asked, completions, settings) if settings.repair else completions
+
+
+def _write(
+    model: Any,
+    loaded: "LoadedModel",
+    turns: Turns,
+    asked: Asked,
+    settings: GenerationSettings,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[list[_Text]]:
+    """The texts of each prompt.
+
+    Raises:
+        AskedWrongly: grounded decoding of a dialect that the grammar does not know.
+    """
+    from groundql.decoding.engine import Decoded, decode, ends_of
+
+    if settings.decoding == "grounded" and asked.dialect == "from_first":
+        raise AskedWrongly(
+            "this model writes FROM first, which grounded decoding does not know; use --decoding free"
+        )
+    tokenizer = loaded.tokenizer
+    crew: Any = nullcontext()
+    if settings.decoding == "grounded" and asked.prompts:
+        from groundql.decoding.grounded_crew import grounded_crew, vocabulary_of
+        from groundql.decoding.workers import usual_processes
+
+        n_processes = settings.processes
+        if n_processes is None:
+            n_processes = usual_processes(loaded.device.type)
+        crew = grounded_crew(
+            vocabulary_of(tokenizer, ends_of(tokenizer, turns), int(model.config.vocab_size)),
+            [asked.schemas[prompt.db_id] for prompt in asked.prompts],
+            samples=settings.samples,
+            limit=settings.max_new_tokens,
+            n_processes=n_processes,
+        )
+    with crew as chooser:
+        decoded = decode(
+            model,
+            tokenizer,
+            asked.prompts,
+            turns,
+            settings=settings,
+            crew=chooser,
+            on_progress=on_progress,
+        )
+
+    def text_of(prompt: Prompt, one: Decoded) -> _Text:
+        text = tokenizer.decode(list(one.ids), skip_special_tokens=True)
+        completion = Completion(
+            question_id=prompt.question_id,
+            db_id=prompt.db_id,
+            text=text,
+            sql=answered_sql(text, asked.dialect) if one.status == "free" else one.sql,
+            n_prompt_tokens=one.n_prompt_tokens,
+            n_new_tokens=len(one.ids),
+            stopped=one.stopped,
+            shrunk=prompt.shrunk,
+            status=one.status,
+            reason=one.reason,
+            strain=one.strain,
+            n_backtracks=one.n_backtracks,
+        )
+        return _Text(completion, one.log_probability, len(one.ids) + one.stopped)
+
+    return [
+        [text_of(prompt, one) for one in some] for prompt, some in zip(asked.prompts, decoded, strict=True)
+    ]
+
+
+def _elect(asked: Asked, texts: Sequence[Sequence[_Text]]) -> list[_Text]:
+    """The text of each question that wins the vote on results."""
+    from groundql.decoding.vote import Candidate, vote
+
+    outcomes = _run(asked, {(t.completion.db_id, t.completion.sql) for some in texts for t in some})
+    elected = []
+    for some in texts:
+        candidates = [
+            Candidate(
+                _result_key(t.completion.sql, outcomes.get((t.completion.db_id, t.completion.sql))),
+                t.log_probability,
+                t.n_tokens,
+            )
+            for t in some
+        ]
+        elected.append(some[vote(candidates).chosen])
+    return elected
+
+
+def _repaired(
+    model: Any,
+    loaded: "LoadedModel",
+    turns: Turns,
+    asked: Asked,
+    completions: list[Completion],
+    settings: GenerationSettings,
+) -> list[Completion]:
+    """`completions`, those that fail written once more, where the second try does not fail."""
+    from groundql.decoding.repair import repair_prompt
+
+    faults = _faults(asked, completions)
+    prompts = [
+        repair_prompt(asked.prompts[i], turns, completions[i].sql or completions[i].text, fault)
+        for i, fault in faults.items()
+    ]
+    again = replace(asked, prompts=prompts)
+    once = settings.model_copy(update={"samples": 1, "temperature": 0.0})
+    seconds = [some[0].completion for some in _write(model, loaded, turns, again, once)]
+    still = _faults(again, seconds)
+    repaired = list(completions)
+    for at, (i, second) in enumerate(zip(faults, seconds, strict=True)):
+        cost = {
+            "n_new_tokens": completions[i].n_new_tokens + second.n_new_tokens,
+            "n_samples": completions[i].n_samples + 1,
+        }
+        repaired[i] = (completions[i] if at in still else second).model_copy(update=cost)
+    return repaired
+
+
+def _faults(asked: Asked, completions: Sequence[Completion]) -> dict[int, str]:
+    """What is wrong with each completion that fails, by its place: no query, it does not bind, it does not run."""
+    outcomes = _run(asked, {(c.db_id, c.sql) for c in completions})
+    faults = {}
+    for i, completion in enumerate(completions):
+        if completion.sql is None:
+            faults[i] = completion.reason or "this is no query"
+            continue
+        outcome = outcomes.get((completion.db_id, completion.sql))
+        refusal = prepare(asked.schemas[completion.db_id], completion.sql) if outcome is None else None
+        if refusal is not None:
+            faults[i] = refusal
+        elif outcome is not None and outcome.status != "ok":
+            faults[i] = outcome.error or outcome.status
+    return faults
+
+
+def _run(asked: Asked, queries: set[tuple[str, str | None]]) -> dict[tuple[str, str | None], Outcome]:
+    """What each query returns, under guard; those on databases without rows are left out."""
+    runnable = sorted(
+        (db_id, sql) for db_id, sql in queries if sql is not None and has_rows(asked.databases[db_id])
+    )
+    jobs = [Job(sqlite_file(asked.databases[db_id]), sql, DEADLINE_S, MAX_ROWS) for db_id, sql in runnable]
+    if not jobs:
+        return {}
+    return dict(zip(runnable, run_many(jobs, min(MAX_EXECUTORS, len(jobs))), strict=True))
+
+
+def _result_key(sql: str | None, outcome: Outcome | None) -> Hashable | None:
+    """Equal for equal results, rows as a bag; of a database without rows, the query itself."""
+    if sql is None or outcome is None:
+        return sql
+    if outcome.status != "ok":
+        return None
+    rows = Counter(tuple(map(cell_key, row)) for row in outcome.rows)
+    return len(outcome.columns), frozenset(rows.items())
+
+
+def _summed(chosen: _Text, texts: Sequence[_Text]) -> Completion:
+    """The chosen text's completion, with the tokens of all."""
+    if len(texts) == 1:
+        return chosen.completion
+    n_new = sum(text.completion.n_new_tokens for text in texts)
+    return chosen.completion.model_copy(update={"n_new_tokens": n_new, "n_samples": len(texts)})

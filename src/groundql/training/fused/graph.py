@@ -1,0 +1,93 @@
+"""A whole forward and backward as one CUDA graph: a step costs the device's time and none of the host's.
+
+The host takes longer to start the kernels of a small or middling pack than the card to run them. Packs are filled up to
+one size, so that one captured graph serves all; what differs (ids, positions, spans, labels) is copied into its inputs.
+The graph holds its memory for itself, and gradients once more: not for the tightest budgets.
+"""
+
+from typing import Any
+
+import torch
+
+from groundql.training.fused.spans import Spans
+
+_WARM_UP = 2  # eager passes before the capture: kernels are compiled and libraries opened there
+
+
+class GraphedLoss:
+    """The summed loss of a pack and its gradients, captured at the first batch and replayed for all of that shape."""
+
+    def __init__(self, compute: Any, parameters: list[torch.nn.Parameter]) -> None:
+        """`compute` takes a batch to its summed loss; `parameters` are what gradients are taken of."""
+        self.compute, self.parameters = compute, parameters
+        self.graph: Any = None
+        self.inputs: dict[str, Any] = {}
+        self.loss: torch.Tensor | None = None
+        self.gradients: tuple[torch.Tensor, ...] = ()
+
+    def __call__(self, batch: dict[str, Any]) -> torch.Tensor:
+        """The summed loss, a scalar with gradients."""
+        if self.graph is None:
+            self._capture(batch)
+        loss: torch.Tensor = _Replay.apply(self, batch, *self.parameters)
+        return loss
+
+    def fits(self, batch: dict[str, Any]) -> bool:
+        """Whether the graph serves this batch: it has its shape, or there is no graph yet."""
+        return self.graph is None or _shapes(batch) == _shapes(self.inputs)
+
+    def _capture(self, batch: dict[str, Any]) -> None:
+        self.inputs = {name: _copy(value) for name, value in batch.items()}
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), torch.enable_grad():
+            for _ in range(_WARM_UP):
+                torch.autograd.grad(self.compute(self.inputs), self.parameters)
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # what the warm-up held is the graph's now
+        graph = torch.cuda.CUDAGraph()
+        with torch.enable_grad(), torch.cuda.graph(graph):
+            loss = self.compute(self.inputs)
+            self.gradients = torch.autograd.grad(loss, self.parameters)
+            self.loss = loss.detach()
+        self.graph = graph
+
+    def replay(self, batch: dict[str, Any]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Loss and gradients of `batch`, in tensors that the next replay overwrites."""
+        for name, value in batch.items():
+            _fill(self.inputs[name], value)
+        self.graph.replay()
+        assert self.loss is not None
+        return self.loss, self.gradients
+
+
+class _Replay(torch.autograd.Function):  # type: ignore[misc]  # torch is not checked
+    @staticmethod
+    def forward(ctx: Any, graphed: GraphedLoss, batch: dict[str, Any], *_: torch.Tensor) -> torch.Tensor:
+        loss, ctx.gradients = graphed.replay(batch)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
+        return None, None, *torch._foreach_mul(list(ctx.gradients), grads[0])
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    found = vars(value).values() if isinstance(value, Spans) else [value]
+    return [x for x in found if isinstance(x, torch.Tensor)]
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Spans):
+        return Spans(**{k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in vars(value).items()})
+    return value.clone()
+
+
+def _fill(target: Any, value: Any) -> None:
+    for to, new in zip(_tensors(target), _tensors(value), strict=True):
+        to.copy_(new, non_blocking=True)
+
+
+def _shapes(batch: dict[str, Any]) -> dict[str, list[torch.Size]]:
+    return {name: [x.shape for x in _tensors(value)] for name, value in batch.items()}

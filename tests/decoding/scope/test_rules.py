@@ -1,0 +1,194 @@
+"""Each rule on a query of its own, asked of SQLite and of the tracker."""
+
+import pytest
+
+from groundql.databases.binding import prepare
+from groundql.decoding.scope import ScopeTracker
+from tests.decoding.scope.queries import make_schema
+from tests.decoding.scope.verdicts import verdict
+
+SCHEMA = make_schema(t="a b name", u="a c", o="x y", i="a b")
+TRACKER = ScopeTracker(SCHEMA)
+
+BOTH_TAKE = """
+SELECT a FROM t
+SELECT T1.a FROM t AS T1
+ SELECT COUNT(*) FROM t;
+SELECT t.* FROM t
+SELECT COUNT(*) FROM t WHERE name LIKE '%it''s%' ESCAPE '!'
+SELECT a FROM t WHERE MAX(a, b) > 1 ORDER BY MIN(a, b)
+SELECT a FROM t ORDER BY 1
+SELECT a FROM t ORDER BY 3 + 1
+SELECT COUNT(*) FROM t HAVING a > 1
+SELECT name FROM t GROUP BY name HAVING COUNT(*) > 1 ORDER BY COUNT(*) DESC
+SELECT name AS c1 FROM t WHERE c1 = 'x' GROUP BY c1 HAVING c1 > 'a' ORDER BY c1
+SELECT COUNT(*) AS c1 FROM t GROUP BY a HAVING c1 > 2 ORDER BY c1 + 1
+SELECT COUNT(*) AS c1 FROM t GROUP BY a ORDER BY SUM(c1) OVER ()
+SELECT RANK() OVER (PARTITION BY b ORDER BY a DESC NULLS LAST) FROM t
+SELECT RANK() OVER (ORDER BY COUNT(*)) FROM t GROUP BY a
+SELECT SUM(COUNT(*)) OVER () FROM t
+SELECT a FROM t ORDER BY SUM(a) OVER ()
+SELECT a FROM t UNION SELECT c FROM u ORDER BY c
+SELECT a AS c1 FROM t UNION SELECT c FROM u ORDER BY c1 LIMIT 3 OFFSET 1
+SELECT a, b FROM t UNION ALL SELECT * FROM u ORDER BY 2
+SELECT * FROM t AS T1 JOIN i AS T2 ON T1.a = T2.a ORDER BY b
+SELECT T1.a FROM t AS T1 JOIN u AS T2 ON T1.a = T3.x JOIN o AS T3 ON T3.x = T2.a
+SELECT T1.a FROM t AS T1 JOIN u AS T2 ON T1.a = T2.a UNION SELECT c FROM u ORDER BY T1.a
+SELECT x FROM o WHERE EXISTS (SELECT * FROM i WHERE i.a = o.x)
+SELECT T1.x FROM o AS T1 WHERE T1.y > (SELECT AVG(T2.y) FROM o AS T2 WHERE T2.x = T1.x)
+SELECT T1.x FROM o AS T1 GROUP BY T1.x HAVING COUNT(*) > (SELECT COUNT(*) FROM i AS T2 WHERE T2.a = T1.x)
+SELECT (SELECT MAX(T1.x) FROM i) FROM o AS T1 ORDER BY COUNT(*)
+SELECT x FROM o WHERE x > (SELECT MAX(o.x + i.a) FROM i)
+SELECT a AS c1 FROM t ORDER BY (SELECT u.c FROM u WHERE u.a = c1)
+SELECT T1.x FROM o AS T1 WHERE T1.x > (SELECT MAX(T1.x) FROM o AS T1)
+SELECT a FROM t AS T1 WHERE EXISTS (SELECT 1 FROM u AS T1 WHERE T1.name = 3)
+WITH Q1 AS (SELECT a, COUNT(*) AS c1 FROM t GROUP BY a) SELECT T1.a FROM Q1 AS T1 JOIN Q1 AS T2 ON T1.c1 > T2.c1
+WITH Q1 AS (SELECT a FROM t), Q2 AS (SELECT Q1.a FROM Q1) SELECT a FROM Q2 WHERE a IN (SELECT a FROM Q1)
+WITH Q1 AS (SELECT T1.a, T2.a FROM t AS T1 JOIN u AS T2 ON T1.a = T2.a) SELECT a FROM Q1
+WITH Q1 AS (SELECT a FROM t UNION SELECT c FROM u) SELECT a FROM Q1
+SELECT CASE WHEN a BETWEEN 1 AND 2 AND b THEN a ELSE b END FROM t
+SELECT CASE a WHEN 1 THEN 2 END FROM t WHERE CAST(name AS REAL) IS NOT NULL
+SELECT GROUP_CONCAT(name, ', ') FROM t
+SELECT 1
+SELECT COUNT(DISTINCT a) FROM t WHERE NOT a = 1 AND b NOT IN (1, -2) OR NOT EXISTS (SELECT 1)
+"""
+
+BOTH_REFUSE = """
+SELECT "ghost" FROM t
+SELECT `ghost` FROM t
+SELECT [ghost] FROM t
+SELECT ghost FROM t
+SELECT a FROM ghosts
+SELECT u.a FROM t
+SELECT t.a FROM t AS T1
+SELECT T2.a FROM t AS T1
+SELECT c FROM t
+SELECT T1.c FROM t AS T1
+SELECT name FROM t WHERE COUNT(*) > 1
+SELECT MAX(COUNT(*)) FROM t
+SELECT name FROM t ORDER BY COUNT(*)
+SELECT a FROM t HAVING a > 1
+SELECT a FROM t HAVING COUNT(*) > 1
+SELECT a, b FROM t UNION SELECT a FROM u
+SELECT a FROM t UNION SELECT * FROM u
+SELECT x FROM o WHERE x IN (SELECT a, c FROM u)
+SELECT (SELECT a, c FROM u) FROM t
+SELECT (SELECT * FROM u) FROM t
+SELECT a FROM t ORDER BY 3
+SELECT a FROM t ORDER BY (3)
+SELECT a FROM t ORDER BY -1
+SELECT a FROM t ORDER BY 0
+SELECT a FROM t GROUP BY 2
+SELECT COUNT(*) FROM t GROUP BY 1
+SELECT RANK() FROM t
+SELECT a FROM t WHERE RANK() OVER () > 1
+SELECT a FROM t GROUP BY a HAVING RANK() OVER () > 1
+SELECT SUM(RANK() OVER ()) FROM t
+SELECT RANK() OVER (ORDER BY RANK() OVER ()) FROM t
+SELECT SUM(DISTINCT a) OVER () FROM t
+SELECT COUNT(DISTINCT a, b) FROM t
+SELECT GROUP_CONCAT(DISTINCT a, ',') FROM t
+SELECT SUM(*) FROM t
+SELECT COUNT(*) AS c1 FROM t WHERE c1 > 1
+SELECT COUNT(*) AS c1 FROM t GROUP BY c1
+SELECT COUNT(*) AS c1 FROM t GROUP BY a HAVING MAX(c1) > 1
+SELECT RANK() OVER () AS c1 FROM t WHERE c1 = 1
+SELECT RANK() OVER () AS c1 FROM t GROUP BY c1
+SELECT a AS c1, c1 + 1 FROM t
+SELECT a FROM t UNION SELECT c FROM u ORDER BY b
+SELECT a FROM t UNION SELECT c FROM u ORDER BY 2
+SELECT a FROM t UNION SELECT c FROM u ORDER BY a + 1
+SELECT T1.a FROM t AS T1 JOIN u AS T2 ON T1.a = T2.a UNION SELECT c FROM u ORDER BY a
+SELECT a FROM t ORDER BY a UNION SELECT a FROM u
+SELECT a FROM t LIMIT 1 UNION SELECT a FROM u
+SELECT a FROM t CROSS JOIN u
+SELECT T1.a FROM t AS T1 JOIN t AS T1 ON 1 = 1
+SELECT a, c FROM t JOIN u ON t.a = u.a
+SELECT T1.b FROM t AS T1 JOIN u AS T2 ON a = c
+SELECT 5AND 6
+SELECTa FROM t
+SELECT YEAR(a) FROM t
+SELECT LEFT(name, 1) FROM t
+SELECT a FROM t LIMIT a
+SELECT ABS(a, b) FROM t
+SELECT IFNULL(a) FROM t
+SELECT T1.a FROM t AS T1 LEFT JOIN u AS T2 ON T1.a = T3.x JOIN o AS T3 ON T3.x = T2.a
+SELECT x FROM o WHERE y > (SELECT MAX(o.x) FROM i)
+SELECT x FROM o WHERE x IN (SELECT i.a FROM i GROUP BY i.a HAVING SUM(o.x) > 1)
+SELECT SUM((SELECT MAX(o.x) FROM i)) FROM o
+SELECT x FROM o ORDER BY (SELECT MAX(o.y) FROM i)
+SELECT (SELECT SUM(T1.x) FROM i), LAG(T1.x) OVER () FROM o AS T1
+SELECT x FROM o WHERE x IN (SELECT SUM(EXISTS (SELECT o.x FROM t)) FROM i)
+SELECT x FROM o WHERE x = (SELECT i.a FROM i LIMIT o.x)
+SELECT RANK() OVER () AS c1 FROM t ORDER BY (SELECT u.c FROM u WHERE u.a = c1)
+WITH Q1 AS (SELECT a FROM t) SELECT b FROM Q1
+WITH Q1 AS (SELECT COUNT(*) AS c1 FROM t) SELECT c2 FROM Q1
+WITH Q1 AS (SELECT a FROM t UNION SELECT c FROM u) SELECT c FROM Q1
+WITH Q1 AS (SELECT a FROM Q1) SELECT a FROM Q1
+WITH Q1 AS (SELECT a FROM t), Q1 AS (SELECT b FROM t) SELECT a FROM Q1
+SELECT a FROM t WHERE a IN (SELECT c FROM u
+SELECT a FROM t WHERE name = 'open
+SELECT a FROM t WHERE a BETWEEN 1
+SELECT a FROM t WHERE CASE WHEN a THEN 1
+SELECT a FROM t WHERE
+SELECT a,
+SELECT * ORDER BY 1
+SELECT T1.* FROM t
+SELECT
+PRAGMA user_version
+"""
+
+STRICTER = """
+SELECT x FROM o WHERE y IN (SELECT x FROM i)
+SELECT x FROM o WHERE y = (SELECT i.a FROM i ORDER BY o.x LIMIT 1)
+SELECT x FROM o WHERE y = (SELECT COUNT(*) FROM i GROUP BY o.x)
+SELECT 1 FROM t JOIN t ON 1 = 1
+SELECT T1.a AS c1 FROM t AS T1 JOIN u AS T2 ON c1 = T2.a
+SELECT T20.a FROM t AS T20
+WITH Q1 AS (SELECT ghost FROM t) SELECT a FROM t
+WITH Q1 AS (SELECT Q2.a FROM Q2), Q2 AS (SELECT a FROM t) SELECT a FROM Q1
+WITH Q1 AS (SELECT COUNT(*) FROM t) SELECT `COUNT(*)` FROM Q1
+SELECT a + 1 FROM t UNION SELECT c FROM u ORDER BY a + 1
+SELECT a FROM t ORDER BY 1 IS NOT NULL
+SELECT EXISTS (SELECT a FROM t ORDER BY COUNT(*))
+SELECT rowid FROM t
+SELECT a FROM (SELECT a FROM t)
+SELECT a FROM t WHERE (a, b) IN (SELECT a, c FROM u)
+SELECT 1 WHERE 1
+SELECT a FROM t -- all of them
+SELECT "a" FROM t
+SELECT 1 FROM t AS T1 JOIN t AS T2 JOIN t AS T3 JOIN t AS T4 JOIN t AS T5 JOIN t AS T6 JOIN t AS T7
+SELECT ((((((((((( 1 )))))))))))
+"""
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line]
+
+
+@pytest.mark.parametrize("sql", lines(BOTH_TAKE))
+def test_what_sqlite_prepares_the_tracker_accepts_at_every_character(sql):
+    assert prepare(SCHEMA, sql) is None
+    assert verdict(TRACKER, sql) is None
+
+
+@pytest.mark.parametrize("sql", lines(BOTH_REFUSE))
+def test_what_sqlite_refuses_the_tracker_refuses(sql):
+    assert prepare(SCHEMA, sql) is not None
+    assert verdict(TRACKER, sql) is not None
+
+
+@pytest.mark.parametrize("sql", lines(STRICTER))
+def test_what_is_refused_on_purpose_though_sqlite_prepares_it(sql):
+    assert prepare(SCHEMA, sql) is None
+    assert verdict(TRACKER, sql) is not None
+
+
+def test_sqlite_takes_sixty_brackets_and_a_hundred_and_ten_are_too_many_for_both():
+    def nested(n: int) -> str:
+        return f"SELECT {'(' * n}1{')' * n}"
+
+    assert prepare(SCHEMA, nested(60)) is None
+    assert verdict(TRACKER, nested(10)) is None
+    assert verdict(TRACKER, nested(11)) is not None
+    assert prepare(SCHEMA, nested(5000)) is not None
