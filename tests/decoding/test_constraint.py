@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groundql.decoding.constraint import Constraints, Vocabulary, is_loop
+from groundql.decoding.constraint import Constraints, Vocabulary
 from tests.decoding.schemas import LIBRARY, AnyScope, encode, tiny_vocabulary
 from tests.tiny import tiny_tokenizer
 
@@ -92,35 +92,6 @@ def test_what_the_scope_tracker_refuses_is_refused_with_its_words():
     assert row.why_not(tokens[-1]) == "title may not be named"
     with pytest.raises(ValueError, match="may not follow 'SELECT"):
         row.consume(tokens[-1])
-
-
-@pytest.mark.parametrize(
-    ("text", "is_one"),
-    [
-        ("SELECT id, title, title, title", True),
-        ("SELECT id, title, title", False),
-        ("SELECT c, a, b, a, b, a, b", True),  # a part may hold several
-        ("WHERE T1.x = 1 AND T1.x = 1 AND T1.x = 1 AND", True),
-        ("IN (1, 2, 3, 4, 5)", False),
-        ("IN (11, 1, 1, 1", True),
-        ("LIKE 'hahaha'", False),
-        ("LIKE '---------'", False),
-        ("((((((1))))))", False),
-        ("", False),
-    ],
-)
-def test_a_loop_is_the_same_part_of_a_list_three_times_in_a_row(text, is_one):
-    assert is_loop(text) is is_one
-
-
-def test_the_token_that_completes_a_loop_is_refused_and_others_are_not(constraints):
-    *before, last = encode("SELECT id, title, title, title", bytewise=True)
-    row = written(constraints, before)
-    assert not row.accepts(last)
-    assert row.refused_by == "loop"
-    assert row.why_not(last) == "the same for the third time in a row"
-    row = written(constraints, encode("SELECT id, title, title, price FROM book"))
-    assert row.accepts(END)
 
 
 def test_special_tokens_and_the_padding_of_wide_logits_are_never_accepted():

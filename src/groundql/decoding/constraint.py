@@ -1,7 +1,5 @@
 """What may be written next about one schema: grammar, scope and gate as one object a decoding row.
 
-Beside the three one habit is refused: to write the same part of a list a third time in a row.
-
 Made for a lazy check. The engine proposes one token (the best, or the best after Gumbel noise) and asks `accepts`;
 on a no it proposes the next. That is exact for greedy decoding and for sampling, step by step, and needs no mask:
 about one question a token.
@@ -23,19 +21,7 @@ from groundql.decoding.grammar import lark_text, sql_rules
 from groundql.decoding.scope import ScopeTracker
 from groundql.records import Schema
 
-Refusal = Literal["grammar", "scope", "loop", "gate"]
-LOOP_CHARS = (
-    3,
-    60,
-)  # a part of this length may stand twice in a row, not three times; no gold query has one thrice
-LINKS = (
-    ", ",
-    " AND ",
-    " OR ",
-    " JOIN ",
-    " + ",
-    " || ",
-)  # such a part holds one of these, so a literal is none
+Refusal = Literal["grammar", "scope", "gate"]
 N_SCHEMAS = 256  # compiled constraints kept for each vocabulary; one takes about 1 MB
 
 
@@ -116,7 +102,6 @@ class _Point:
 
     scope: Any  # the tracker's state
     n_bytes: int  # written so far
-    recent: str = ""  # the end of the text, as much as `is_loop` looks at
     cut: bytes = b""  # the first bytes of a character that the next token completes
     closed: bool = False  # a final ";" is written: only an end token may follow
     ended: bool = False  # an end token is written
@@ -191,10 +176,8 @@ class RowConstraint:
         refused_by = self._look_ahead(token)
         if refused_by is None:
             return ""
-        if refused_by in ("grammar", "loop"):
-            return {"grammar": "not in the grammar", "loop": "the same for the third time in a row"}[
-                refused_by
-            ]
+        if refused_by == "grammar":
+            return "not in the grammar"
         if token in self._vocabulary.ends:
             return str(self._final_refusal()[1])
         piece, _ = self._decoded(self._points[-1], self._vocabulary.piece(token))
@@ -243,10 +226,7 @@ class RowConstraint:
         scope = self._tracker.advance(point.scope, text) if text else point.scope
         if scope is None:
             return "scope"
-        recent = (point.recent + text)[-3 * LOOP_CHARS[1] :]
-        if is_loop(recent):
-            return "loop"
-        self._ahead = token, _Point(scope, point.n_bytes + len(piece), recent, cut)
+        self._ahead = token, _Point(scope, point.n_bytes + len(piece), cut)
         return None
 
     def _look_behind_semicolon(self, token: int, piece: bytes) -> Refusal | None:
@@ -295,23 +275,3 @@ class RowConstraint:
     def _final_refusal(self) -> tuple[Refusal | None, str | None]:
         reason = self._tracker.refusal(self._points[-1].scope)
         return ("scope", reason) if reason is not None else ("gate", self.gate_error)
-
-
-def is_loop(text: str) -> bool:
-    """Whether `text` ends with the same part three times in a row: a weak model goes on so until its budget ends.
-
-    >>> is_loop("SELECT a, b, b, b"), is_loop("SELECT a, b, b"), is_loop("SELECT a, b, c, b, c, b, c")
-    (True, False, True)
-    """
-    least, most = LOOP_CHARS
-    if len(text) < 3 * least:
-        return False
-    end = text[-least:]
-    at = text.rfind(end, 0, -1)
-    while at >= 0 and (length := len(text) - least - at) <= most:
-        part = text[-length:]
-        is_part = length >= least and text.endswith(part * 3)
-        if is_part and any(link in part + part for link in LINKS):
-            return True
-        at = text.rfind(end, 0, at + least - 1)
-    return False

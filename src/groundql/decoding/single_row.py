@@ -28,7 +28,7 @@ class Strain:
     """The probability that the model gave, at one step, to tokens that were tried and refused: lower bounds."""
 
     grammar: float
-    binding: float  # refused by scope, loop or gate, or banned after a dead end
+    binding: float  # refused by scope or gate, or banned after a dead end
 
     @property
     def nats(self) -> float:
