@@ -156,6 +156,10 @@ OTHER = {
     "kv_tokens": 1000,
     "decoding": "grounded",
     "processes": 2,
+    "pack_tokens": "auto",
+    "checkpointing": True,
+    "cuda_graph": False,
+    "optimizer": "adamw",
 }
 
 
