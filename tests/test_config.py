@@ -152,14 +152,14 @@ OTHER = {
     "save_steps": 3,
     "select_by": "loss",
     "memory_gib": 6,
+    "checkpointing": True,
+    "cuda_graph": True,
+    "optimizer": "adamw",
     "batch_size": 3,
     "kv_tokens": 1000,
     "decoding": "grounded",
     "processes": 2,
     "pack_tokens": "auto",
-    "checkpointing": True,
-    "cuda_graph": False,
-    "optimizer": "adamw",
 }
 
 

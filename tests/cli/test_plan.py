@@ -85,6 +85,20 @@ def test_what_does_not_fit_is_refused_up_front_with_the_way_out_and_the_way_out_
 
 
 @pytest.mark.usefixtures("without_tokenizers")
+@pytest.mark.parametrize("data", [None, "bird:nowhere#train"])
+def test_auto_is_planned_with_the_size_it_comes_to_and_asked_wrongly_without_a_card(config_path, data):
+    auto = ("training.pack_tokens=auto", *([f"data.train={data}"] if data else []))
+    ended = plan(config_path, *auto, "memory_gib=24")
+    assert ended.status == 0, ended.stderr
+    assert "packs of 8,192 tokens" in ended.stdout
+    refused = plan(config_path, *auto)
+    assert refused.status == 2
+    assert refused.stderr.splitlines()[-1] == (
+        "error: training.pack_tokens = 'auto' needs memory_gib and a known model; or give a number"
+    )
+
+
+@pytest.mark.usefixtures("without_tokenizers")
 def test_json_holds_the_same_facts_and_the_change(config_path):
     wide = ("training.packing=none", "training.batch_size=16", "memory_gib=3")
     pairs = [argument for override in (*SMALL, *wide) for argument in ("--set", override)]

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable
 
 from groundql.decoding.scope import clauses, expressions
-from groundql.decoding.scope.expressions import Functions
+from groundql.decoding.scope.calls import TYPE, TYPES, Functions
 from groundql.decoding.scope.frames import ORDER, Aux, Block, Frame, block_of, outer_blocks
 from groundql.decoding.scope.functions import deployed_functions
 from groundql.decoding.scope.names import SOURCE_ALIASES, Catalog, Refusal, fold, is_source_alias, keys_from
@@ -47,8 +47,8 @@ def can_grow(
         return False
     if at == clauses.SOURCE_ALIAS:
         words: Iterable[str] = SOURCE_ALIASES
-    elif at == expressions.TYPE:
-        words = expressions.TYPES
+    elif at == TYPE:
+        words = TYPES
     else:
         words = OTHER_WORDS
     return any(word.startswith(written) and _fits(functions, frame, at, aux, "w", word) for word in words)
