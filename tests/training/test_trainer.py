@@ -326,7 +326,7 @@ def test_by_loss_the_checkpoint_with_the_lowest_dev_loss_is_kept(tmp_path):
 def test_decoding_dev_between_epochs_changes_nothing_in_training(tmp_path, packing):
     def score(model):
         prompt = Prompt(question_id="0", db_id="d", prefix="CREATE TABLE", suffix="How many?", n_tokens=0)
-        decode(model, TOKENIZER, [prompt], TURNS, settings=GenerationSettings(max_new_tokens=3))
+        decode(model, TOKENIZER, [prompt], TURNS, settings=GenerationSettings(max_new_tokens=3, batch_size=1))
         return {"grounded": 0.0, "ex_strict": 0.0}
 
     quiet, _ = train(tmp_path / "quiet", packing=packing)
