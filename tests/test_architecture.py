@@ -18,7 +18,7 @@ STAGES = {
     "questions": set(),
     "prompts": set(),
     "models": set(),
-    "training": {"models", "prompts"},
+    "training": {"models"},
     "decoding": {"models", "prompts", "databases"},
     "verdicts": {"databases"},
     "reports": set(),

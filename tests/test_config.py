@@ -159,6 +159,7 @@ OTHER = {
     "kv_tokens": 1000,
     "decoding": "grounded",
     "processes": 2,
+    "pack_tokens": "auto",
 }
 
 

@@ -12,7 +12,8 @@ from groundql.config import load_config
 from groundql.errors import GroundqlError
 from groundql.questions.load import split_spec
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = typer.main.get_command(app)
 SHOWN = [line.removeprefix("$ ") for line in README.splitlines() if line.startswith("$ groundql ")]
 
@@ -43,7 +44,21 @@ def test_every_config_that_the_readme_names_is_shipped():
 
 
 def test_the_two_commands_of_the_readme_are_targets_of_the_makefile():
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in ("demo", "test"):
         assert f"make {target}" in README
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_picture_of_the_structure_has_every_part_and_no_other():
+    source = ROOT / "src" / "groundql"
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = {path.name for path in source.rglob("*.py")}
+    tests = {path.name for path in (ROOT / "tests").rglob("*.py")}
+    named = set(re.findall(r"\w+\.py\b", text))
+    assert named <= modules | tests
+    parts = {path.name for path in source.glob("*.py")} | {
+        path.parent.name + "/" for path in source.glob("*/__init__.py")
+    }
+    for part in parts - {"__init__.py", "__main__.py"}:
+        assert f"── {part}" in text, part

@@ -75,18 +75,37 @@ def test_the_breakdown_adds_up_and_the_verdict_is_there(config_path):
 
 @pytest.mark.usefixtures("without_tokenizers")
 def test_what_does_not_fit_is_refused_up_front_with_the_way_out_and_the_way_out_works(config_path):
-    wide = ("training.packing=none", "training.batch_size=16")
-    refused = plan(config_path, *wide, "memory_gib=3")
+    wide = ("training.packing=none", "training.batch_size=16", "training.checkpointing=false")
+    refused = plan(config_path, *wide, "memory_gib=2.2")
     assert refused.status == 1
     assert "does not fit" in refused.stdout
-    assert "memory_gib = 3 gives 3,072; --set " in refused.stderr
+    assert "memory_gib = 2.2 gives 2,253; --set " in refused.stderr
     way_out = refused.stderr.split("; ")[1].split(" makes it fit")[0].replace("--set ", "").split()
-    assert plan(config_path, *wide, "memory_gib=3", *way_out).status == 0
+    assert plan(config_path, *wide, "memory_gib=2.2", *way_out).status == 0
+
+
+@pytest.mark.usefixtures("without_tokenizers")
+@pytest.mark.parametrize("data", [None, "bird:nowhere#train"])
+def test_auto_is_planned_with_the_size_it_comes_to_and_asked_wrongly_without_a_card(config_path, data):
+    auto = ("training.pack_tokens=auto", *([f"data.train={data}"] if data else []))
+    ended = plan(config_path, *auto, "memory_gib=24")
+    assert ended.status == 0, ended.stderr
+    assert "packs of 8,192 tokens" in ended.stdout
+    refused = plan(config_path, *auto)
+    assert refused.status == 2
+    assert refused.stderr.splitlines()[-1] == (
+        "error: training.pack_tokens = 'auto' needs memory_gib and a known model; or give a number"
+    )
 
 
 @pytest.mark.usefixtures("without_tokenizers")
 def test_json_holds_the_same_facts_and_the_change(config_path):
-    wide = ("training.packing=none", "training.batch_size=16", "memory_gib=3")
+    wide = (
+        "training.packing=none",
+        "training.batch_size=16",
+        "training.checkpointing=false",
+        "memory_gib=2.2",
+    )
     pairs = [argument for override in (*SMALL, *wide) for argument in ("--set", override)]
     ended = groundql("plan", config_path, "--json", *pairs)
     facts = json.loads(ended.stdout)

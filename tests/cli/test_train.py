@@ -175,6 +175,16 @@ def test_the_same_config_trains_the_same_adapter_in_another_folder(tmp_path, con
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_pack_size_that_the_plan_chooses_trains_and_the_settings_still_say_auto(tmp_path, config):
+    auto = ("--set", "training.pack_tokens=auto", "--set", "memory_gib=1")
+    ended = groundql("train", config, "--out", tmp_path / "run", *auto)
+    assert ended.status == 0, ended.stderr
+    assert read_settings(tmp_path / "run").training.pack_tokens == "auto"
+    facts = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert facts["n_passes"] == 1  # 8,192 tokens hold all eight questions; at 512 they take two packs
+    assert read_run(tmp_path / "run").results["n_steps"] == 2  # one an epoch
+
+
 def test_dev_scores_by_executed_sql_choose_the_checkpoint(tmp_path, config):
     ended = groundql("train", config, "--out", tmp_path / "run", "--set", "training.select_by=ex_strict")
     assert ended.status == 0, ended.stderr
@@ -225,6 +235,7 @@ def test_a_stopped_run_resumes_through_the_command(tmp_path, config, monkeypatch
         ("data.test={train}", "train and test share 1 database(s), such as shop"),
         ("prompt.max_tokens=64", "fits prompt.max_tokens (now 64); raise it"),
         ("training.pack_tokens=64", "tokens; raise training.pack_tokens (now 64)"),
+        ("training.pack_tokens=auto", "training.pack_tokens = 'auto' needs memory_gib and a known model; or give a number"),
         ("training.epochs=inf", "training.epochs: Input should be a finite number"),
     ],
 )  # fmt: skip

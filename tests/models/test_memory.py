@@ -32,6 +32,8 @@ QWEN = CATALOG["Qwen2.5-Coder-1.5B-Instruct"]
 Q_AND_V = ("q_proj", "v_proj")
 # bitsandbytes and peft on CPU without autocast: dropout's mask is a 16-bit number, LayerNorm stays in 16 bits.
 CPU = Stack(dropout_mask_bytes=2, widens_layer_norm=False)
+# Programs that compute all logits in one piece.
+IN_ONE_PIECE = Stack(bytes_a_logit=14, logits_at_once=None)
 
 
 def some_config(
@@ -115,12 +117,13 @@ MEASURED = [
 @pytest.mark.parametrize(("measured_mib", "changes", "one"), MEASURED)
 def test_the_peak_is_within_12_percent_of_comparable_runs(measured_mib, changes, one):
     config = some_config(checkpointing=True, **changes)
-    assert sum_mib(parts_of(config, QWEN, one)) == pytest.approx(measured_mib, rel=0.12)
+    parts = parts_of(config, QWEN, one, stack=IN_ONE_PIECE)
+    assert sum_mib(parts) == pytest.approx(measured_mib, rel=0.12)
 
 
 def test_the_peak_is_within_5_percent_of_comparable_runs_on_average():
     peaks = [
-        sum_mib(parts_of(some_config(checkpointing=True, **changes), QWEN, one))
+        sum_mib(parts_of(some_config(checkpointing=True, **changes), QWEN, one, stack=IN_ONE_PIECE))
         for _, changes, one in MEASURED
     ]
     errors = [abs(peak / measured - 1) for peak, (measured, _, _) in zip(peaks, MEASURED, strict=True)]
@@ -170,17 +173,17 @@ def test_checkpointing_costs_operations_and_saves_memory(row, packing):
 
 
 def test_the_parts_at_the_peak_are_its_sum_and_only_one_moment_counts():
-    plan = plan_of(some_config(checkpointing=True), QWEN, questions_like_bird())
+    plan = plan_of(some_config(packing="none", checkpointing=True), QWEN, questions_like_bird())
     assert sum(part.mib for part in plan.parts if part.at_peak) == plan.peak_mib
     at_peak = {part.name: part.at_peak for part in plan.parts}
     assert at_peak["logits"] != at_peak["one layer recomputed"]
     assert plan.total_mib == plan.peak_mib + plan.context_mib
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 80), st.integers(0, 9), st.sampled_from([512, 1024, 4096]), st.booleans())
 def test_no_pass_of_an_epoch_needs_more_than_the_plan(n, seed, pack_tokens, checkpointing):
-    config = some_config(pack_tokens=pack_tokens, checkpointing=checkpointing, seed=seed)
+    config = some_config(dropout=0.05, pack_tokens=pack_tokens, checkpointing=checkpointing, seed=seed)
     lengths = questions_like_bird(n, 3, prefix=200, seed=seed)
     peak = plan_of(config, QWEN, lengths).peak_mib
     for one in make_passes(lengths, config.training):
@@ -196,7 +199,7 @@ def test_without_a_card_nothing_is_refused():
 
 def test_one_setting_is_enough_where_it_is_enough_and_checkpointing_comes_first():
     lengths = questions_like_bird(500)
-    config = some_config(pack_tokens=3072, memory_gib=6)
+    config = some_config(pack_tokens=3072, checkpointing=False, memory_gib=4)
     assert plan_of(config, QWEN, lengths).fits is False
     change = find_change(config, QWEN, lengths)
     assert change is not None
@@ -209,7 +212,7 @@ def test_one_setting_is_enough_where_it_is_enough_and_checkpointing_comes_first(
 
 def test_a_refusal_names_the_change_that_makes_it_fit():
     lengths = questions_like_bird(500)
-    config = some_config(pack_tokens=16384, checkpointing=True, memory_gib=6)
+    config = some_config(pack_tokens=16384, checkpointing=True, memory_gib=3)
     plan = plan_of(config, QWEN, lengths)
     with pytest.raises(GroundqlError, match=r"--set training.pack_tokens=\d+ makes it fit") as refused:
         check_fits(plan, config, QWEN, lengths)
@@ -228,9 +231,18 @@ def test_a_padded_batch_shrinks_by_rows():
     assert change.settings[0].startswith("training.batch_size=")
 
 
+def test_auto_is_already_as_small_as_it_gets_so_a_smaller_pack_is_the_first_change():
+    lengths = questions_like_bird(500)
+    for packs in ({}, {"dropout": 0.05}):
+        change = find_change(some_config(pack_tokens=16384, memory_gib=3, **packs), QWEN, lengths)
+        assert change is not None
+        assert [setting.split("=")[0] for setting in change.settings] == ["training.pack_tokens"]
+
+
 def test_two_settings_are_named_where_one_is_not_enough():
     lengths = questions_like_bird(500)
-    change = find_change(some_config(pack_tokens=16384, memory_gib=6), QWEN, lengths)
+    config = some_config(pack_tokens=16384, checkpointing=False, memory_gib=3)
+    change = find_change(config, QWEN, lengths)
     assert change is not None
     assert [setting.split("=")[0] for setting in change.settings] == [
         "training.checkpointing",
@@ -248,7 +260,7 @@ def test_what_no_setting_saves_is_refused_with_a_smaller_model_as_the_way_out():
 
 def test_a_pack_never_shrinks_below_the_longest_question():
     lengths = [*questions_like_bird(500), QuestionLengths("long", 3000, 50, 50)]
-    change = find_change(some_config(pack_tokens=16384, checkpointing=True, memory_gib=6), QWEN, lengths)
+    change = find_change(some_config(pack_tokens=16384, checkpointing=True, memory_gib=3), QWEN, lengths)
     assert change is not None
     assert int(change.settings[0].split("=")[1]) >= 3100
 

@@ -201,7 +201,7 @@ def _assumed(config: Config, reason: str) -> Lengths:
     room = config.prompt.max_tokens
     if not config.prompt.schema_:
         schema, room = WITHOUT_SCHEMA_TOKENS, min(room, WITHOUT_SCHEMA_TOKENS + LONGEST_QUESTION_TOKENS)
-    if config.training.packing == "shared":
+    if config.training.packing == "shared" and config.training.pack_tokens != "auto":
         room = min(room, config.training.budget_tokens - BIRD_LONGEST_SQL)
     longest = QuestionLengths("longest", max(1, room - question), question, BIRD_LONGEST_SQL)
     found = [
