@@ -136,6 +136,7 @@ def leaves(settings: BaseModel, path: tuple[str, ...] = ()) -> list[tuple[tuple[
 
 # A second possible value, where flipping, adding one or a new text is none.
 OTHER = {
+    "dialect": "raw",
     "quantization": "fp4",
     "max_minutes": 5.0,
     "compute_dtype": "float16",

@@ -7,9 +7,9 @@ from groundql.databases.binding import prepare
 from groundql.databases.executor import Executor
 from groundql.databases.schema import read_schema
 from groundql.errors import DatabaseMissing
-from groundql.generating import Writer
+from groundql.generating import Writer, find_values
 from groundql.prompts.budget import fit_prompt
-from groundql.prompts.extract import extract_sql
+from groundql.prompts.dialect import answered_sql
 from groundql.records import DatabaseFiles, Outcome, Question, Record, Schema
 
 
@@ -43,8 +43,14 @@ def answer_question(
 
     schema = read_one(database_path, writer.prompt.n_examples)
     question = Question(question_id="0", db_id=schema.db_id, text=text, evidence=evidence)
+    files = DatabaseFiles(db_id=schema.db_id, sqlite_path=database_path)
     prompt = fit_prompt(
-        question, schema, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
+        question,
+        schema,
+        settings=writer.prompt,
+        turns=writer.turns,
+        count_tokens=writer.count_tokens,
+        values=find_values(question, schema, files, writer.prompt),
     )
     tokenizer = writer.loaded.tokenizer
     (decoded,) = decode_greedy(
@@ -56,7 +62,7 @@ def answer_question(
         batch_size=1,
     )
     written = tokenizer.decode(list(decoded.ids), skip_special_tokens=True)
-    sql = extract_sql(written)
+    sql = answered_sql(written, writer.prompt.dialect)
     if sql is None:
         return Answer(
             question=text, sql=None, binds=False, reason=f"the model wrote no query: {written.strip()!r}"

@@ -57,14 +57,19 @@ class DataSettings(Settings):
     )  # at most so many dev questions, spread evenly over the databases
 
 
+OutputDialect = Literal["raw", "canonical", "from_first"]
+
+
 class PromptSettings(Settings):
-    """What the prompt carries. Stored with the adapter through the prompt's fingerprint."""
+    """What the prompt carries and in which form the answer comes. Stored with the adapter through a fingerprint."""
 
     max_tokens: int = Field(4096, ge=64)  # prompt without the SQL; beyond it parts shrink in the stated order
     schema_: bool = Field(True, alias="schema")  # False: the seed paper's prompt as we read it
     evidence: bool = True
     descriptions: bool = True
     n_examples: int = Field(2, ge=0, le=5)  # example values a column
+    values: int = Field(0, ge=0, le=20)  # at most so many values of the rows that the question mentions
+    dialect: OutputDialect = "canonical"  # of the SQL that the model learns; raw: golds as they are
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

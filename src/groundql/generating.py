@@ -1,6 +1,6 @@
 """From a data set and a model to completions: prompts, greedy decoding, extraction. JSONL in the end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from groundql.config import GenerationSettings, ModelSettings, PromptSettings
 from groundql.databases.schema import read_schema
+from groundql.databases.values import Matches, nearest_values, value_source
 from groundql.errors import AskedWrongly, PromptTooLong
 from groundql.models.source import find_base, is_run
 from groundql.prompts.budget import fit_prompt
-from groundql.prompts.extract import extract_sql
+from groundql.prompts.dialect import answered_sql
 from groundql.prompts.render import prompt_fingerprint
-from groundql.records import Completion, DataSet, Prompt, Question, Schema, Turns
+from groundql.records import Completion, DatabaseFiles, DataSet, Prompt, Question, Schema, Turns
 
 if TYPE_CHECKING:
     from groundql.models.load import LoadedModel
@@ -92,16 +93,33 @@ def make_prompts(
     settings: PromptSettings,
     turns: Turns,
     count_tokens: Callable[[str], int],
+    databases: Mapping[str, DatabaseFiles] | None = None,
 ) -> tuple[list[Prompt], dict[str, str]]:
-    """A prompt for each question that fits, and by question id the reason for each that does not."""
+    """A prompt for each question that fits, and by question id the reason for each that does not.
+
+    `databases` is where values are looked up if the settings ask for them; without it the prompts have none.
+    """
     fit = partial(fit_prompt, settings=settings, turns=turns, count_tokens=count_tokens)
     prompts, too_long = [], {}
     for question in questions:
+        schema = schemas[question.db_id]
+        files = databases.get(question.db_id) if databases else None
         try:
-            prompts.append(fit(question, schemas[question.db_id]))
+            prompts.append(fit(question, schema, values=find_values(question, schema, files, settings)))
         except PromptTooLong as error:
             too_long[question.question_id] = str(error)
     return prompts, too_long
+
+
+def find_values(
+    question: Question, schema: Schema, files: DatabaseFiles | None, settings: PromptSettings
+) -> Matches:
+    """Values of real rows that the question or its evidence mentions, as many as the settings allow."""
+    source = value_source(files) if files and settings.values and settings.schema_ else None
+    if source is None:
+        return {}
+    text = f"{question.text} {question.evidence if settings.evidence else ''}"
+    return nearest_values(text, schema, source, settings.values)
 
 
 def write_completions(
@@ -120,7 +138,12 @@ def write_completions(
 
     schemas = read_schemas(data, writer.prompt.n_examples)
     prompts, too_long = make_prompts(
-        data.questions, schemas, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
+        data.questions,
+        schemas,
+        settings=writer.prompt,
+        turns=writer.turns,
+        count_tokens=writer.count_tokens,
+        databases=data.databases,
     )
     tokenizer = writer.loaded.tokenizer
     decoded = decode_greedy(
@@ -152,7 +175,7 @@ def write_completions(
                 question_id=question.question_id,
                 db_id=question.db_id,
                 text=text,
-                sql=extract_sql(text),
+                sql=answered_sql(text, writer.prompt.dialect),
                 n_prompt_tokens=one.n_prompt_tokens,
                 n_new_tokens=len(one.ids),
                 stopped=one.stopped,

@@ -128,7 +128,9 @@ class Prompt(Record):
     prefix: str
     suffix: str
     n_tokens: int
-    shrunk: tuple[str, ...] = ()  # what was left out to fit, in order: descriptions, examples, columns
+    shrunk: tuple[
+        str, ...
+    ] = ()  # what was left out to fit, in order: descriptions, examples, columns, values
 
 
 class Turns(Record):
@@ -151,7 +153,7 @@ class Completion(Record):
     question_id: str
     db_id: str
     text: str  # raw model output
-    sql: str | None  # extracted from `text`; None where there is none
+    sql: str | None  # extracted from `text`, clauses in the usual order; None where there is none
     n_prompt_tokens: int = 0
     n_new_tokens: int = 0
     stopped: bool = True  # the model ended by itself, not at the token limit

@@ -8,7 +8,7 @@ from typing import Any
 
 from groundql.config import Config
 from groundql.databases.binding import prepare
-from groundql.errors import AskedWrongly
+from groundql.errors import AskedWrongly, NotInDialect
 from groundql.generating import Writer, make_prompts, read_schemas, write_completions
 from groundql.models.chat import turns_of
 from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer
@@ -17,10 +17,11 @@ from groundql.models.shape import read_shape
 from groundql.models.source import find_base
 from groundql.models.workload import QuestionLengths
 from groundql.pipeline import judge_completions
+from groundql.prompts.dialect import in_dialect, standard_sql
 from groundql.prompts.render import prompt_fingerprint
 from groundql.questions.load import load_data
 from groundql.questions.sample import stratified_sample
-from groundql.records import DataSet, Prompt, Question
+from groundql.records import DataSet, Prompt, Question, Schema
 from groundql.training.examples import Example, encode_examples
 from groundql.training.packs import check_lengths
 from groundql.training.preflight import check_labels, check_splits, without_leaks
@@ -39,6 +40,17 @@ class _Prepared:
     dev_examples: list[Example]
     dev: DataSet | None
     info: RunInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Encoded:
+    """Questions as token ids, and what became of the others."""
+
+    examples: list[Example]
+    prompts: list[Prompt]
+    n_too_long: int
+    n_not_in_dialect: int
+    reasons: Counter[str]  # why a gold is not in the dialect
 
 
 def tune(
@@ -119,10 +131,18 @@ def _prepare(config: Config, say: Say) -> _Prepared:
     writer = Writer(loaded=loaded, turns=turns, prompt=config.prompt)
 
     used = train.model_copy(update={"questions": tuple(questions)})
-    examples, prompts, too_long = _encode(used, writer)
-    shrunk = Counter(part for prompt in prompts for part in prompt.shrunk)
-    dev_examples = _encode(dev, writer)[0] if dev else []
+    encoded = _encode(used, writer)
+    examples, too_long = encoded.examples, encoded.n_too_long
+    shrunk = Counter(part for prompt in encoded.prompts for part in prompt.shrunk)
+    dev_examples = _encode(dev, writer).examples if dev else []
+    if encoded.n_not_in_dialect:
+        reasons = "; ".join(f"{n} {reason}" for reason, n in encoded.reasons.most_common(3))
+        say(
+            f"left out: {encoded.n_not_in_dialect} whose gold is not in the {config.prompt.dialect} dialect: {reasons}"
+        )
     if not examples:
+        if not too_long:
+            raise AskedWrongly(f"{config.data.train}: no gold is in the {config.prompt.dialect} dialect")
         raise AskedWrongly(
             f"no question of {config.data.train} fits prompt.max_tokens (now {config.prompt.max_tokens}); raise it"
         )
@@ -145,6 +165,7 @@ def _prepare(config: Config, say: Say) -> _Prepared:
         counts={
             "train_questions": len(examples),
             "train_questions_too_long": too_long,
+            "train_questions_not_in_dialect": encoded.n_not_in_dialect,
             **{f"shrunk_{k}": v for k, v in shrunk.items()},
         },
         versions=versions(),
@@ -173,18 +194,47 @@ def _training_questions(config: Config, train: DataSet, evaluated: list[DataSet]
     return kept
 
 
-def _encode(data: DataSet, writer: Writer) -> tuple[list[Example], list[Prompt], int]:
-    """Examples whose labels are checked, their prompts, and how many questions were too long."""
+def _encode(data: DataSet, writer: Writer) -> _Encoded:
+    """Examples whose labels are checked: golds in the dialect of the settings. A question without such is left out."""
     schemas = read_schemas(data, writer.prompt.n_examples)
+    labels: dict[str, str] = {}
+    reasons: Counter[str] = Counter()
+    for question in data.questions:
+        try:
+            labels[question.question_id] = _label(question, schemas[question.db_id], writer)
+        except NotInDialect as error:
+            reasons[str(error)] += 1
     prompts, too_long = make_prompts(
-        data.questions, schemas, settings=writer.prompt, turns=writer.turns, count_tokens=writer.count_tokens
+        [question for question in data.questions if question.question_id in labels],
+        schemas,
+        settings=writer.prompt,
+        turns=writer.turns,
+        count_tokens=writer.count_tokens,
+        databases=data.databases,
     )
-    golds_by_id = {question.question_id: question.gold_sql or "" for question in data.questions}
-    golds = [golds_by_id[prompt.question_id] for prompt in prompts]
+    golds = [labels[prompt.question_id] for prompt in prompts]
     tokenizer = writer.loaded.tokenizer
     examples = encode_examples(prompts, golds, tokenizer, writer.turns)
     check_labels(examples, golds, tokenizer, writer.turns)
-    return examples, prompts, len(too_long)
+    return _Encoded(
+        examples=examples,
+        prompts=prompts,
+        n_too_long=len(too_long),
+        n_not_in_dialect=reasons.total(),
+        reasons=reasons,
+    )
+
+
+def _label(question: Question, schema: Schema, writer: Writer) -> str:
+    """What the model is to write. NotInDialect where the gold has no such form, or one that does not bind."""
+    gold, dialect = question.gold_sql or "", writer.prompt.dialect
+    label = in_dialect(gold, schema, dialect)
+    if dialect == "raw":
+        return label
+    refusal = prepare(schema, standard_sql(label))
+    if refusal is not None:
+        raise NotInDialect(f"its canonical form does not bind: {refusal}")
+    return label
 
 
 def _scorer(prepared: _Prepared, config: Config) -> ScoreDev | None:

@@ -110,12 +110,60 @@ def test_a_finished_run_holds_what_a_reader_needs(finished):
     info = read_run(run_dir)
     assert info.config_fingerprint == read_settings(run_dir).fingerprint()
     assert set(info.data_fingerprints) == {"train", "dev"}
-    assert info.counts == {"train_questions": len(TRAIN), "train_questions_too_long": 0}
+    assert info.counts == {
+        "train_questions": len(TRAIN),
+        "train_questions_too_long": 0,
+        "train_questions_not_in_dialect": 0,
+    }
     assert info.results["n_steps"] == info.results["best_step"] == 2
     assert {"torch", "transformers", "peft", "groundql"} <= set(info.versions)
     log = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if "loss" in line] == [1, 2]
     assert [line["step"] for line in log if "eval_loss" in line] == [2]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "label"),
+    [
+        ("raw", "select NAME from product p where p.price > 2"),
+        ("canonical", "SELECT name FROM product WHERE price > 2"),
+        ("from_first", "FROM product WHERE price > 2 SELECT name"),
+    ],
+)
+def test_labels_are_golds_in_the_dialect_of_the_settings(tmp_path, config, monkeypatch, dialect, label):
+    gold = "select NAME from product p where p.price > 2"
+    ask(tmp_path / "train.jsonl", "Which products cost more than 2?", gold)
+    labels = []
+    encode = tuning.encode_examples
+    monkeypatch.setattr(
+        tuning,
+        "encode_examples",
+        lambda prompts, golds, *rest: labels.append(golds) or encode(prompts, golds, *rest),
+    )
+    ended = groundql("train", config, "--out", tmp_path / "run", "--set", f"prompt.dialect={dialect}")
+    assert ended.status == 0, ended.stderr
+    assert label in labels[0]
+    assert (gold in labels[0]) == (dialect == "raw")
+
+
+def test_a_gold_that_is_not_in_the_dialect_is_left_out_counted_and_said(tmp_path, config):
+    gold = "SELECT product.name FROM product FULL JOIN sale ON sale.product = product.id"
+    ask(tmp_path / "train.jsonl", "Products and sales?", gold)
+    ended = groundql("train", config, "--out", tmp_path / "run")
+    assert "left out: 1 whose gold is not in the canonical dialect: 1 a FULL join" in ended.stderr
+    counts = read_run(tmp_path / "run").counts
+    assert counts["train_questions"] == len(TRAIN)
+    assert counts["train_questions_not_in_dialect"] == 1
+    ended = groundql("train", config, "--out", tmp_path / "raw", "--set", "prompt.dialect=raw")
+    assert "left out" not in ended.stderr
+    assert read_run(tmp_path / "raw").counts["train_questions"] == len(TRAIN) + 1
+
+
+def ask(path, text, sql):
+    """One more question in a JSONL file on the shop."""
+    line = {"question": text, "sql": sql, "db_id": "shop", "database": "shop.sql"}
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def test_the_same_config_trains_the_same_adapter_in_another_folder(tmp_path, config):

@@ -51,6 +51,27 @@ def test_each_form_lacks_what_it_says_and_nothing_else():
         assert column in fewest
 
 
+def test_values_go_last_and_only_where_the_barest_schema_leaves_no_room():
+    values = {("order", "note"): ["late"]}
+
+    def with_values(max_tokens):
+        return fit_prompt(
+            QUESTION,
+            SHOP,
+            settings=PromptSettings(max_tokens=max_tokens),
+            turns=PLAIN_TURNS,
+            count_tokens=len,
+            values=values,
+        )
+
+    barest = lengths()[-1]
+    n_more = len("\nValues: `order`.note = 'late'")
+    assert with_values(barest + n_more).shrunk == DROPPED
+    assert "Values: `order`.note = 'late'" in with_values(barest + n_more).suffix
+    assert with_values(barest + n_more - 1).shrunk == (*DROPPED, "values")
+    assert "Values" not in with_values(barest).suffix
+
+
 def test_question_and_evidence_are_whole_in_every_form():
     whole = render_prompt(
         QUESTION, SHOP, settings=PromptSettings(), turns=PLAIN_TURNS, count_tokens=None

@@ -6,6 +6,7 @@ import apsw
 import pytest
 
 from groundql.config import PromptSettings
+from groundql.prompts import render as render_module
 from groundql.prompts.render import RESERVED, prompt_fingerprint, quoted, render_prompt
 from groundql.records import Column, Question
 from tests.prompts.shop import CHAT_TURNS, PLAIN_TURNS, QUESTION, SHOP
@@ -42,6 +43,19 @@ def test_questions_of_one_database_share_the_prefix_and_nothing_of_the_question_
 
 def test_no_hint_line_stands_where_there_is_no_evidence():
     assert "Hint" not in rendered(QUESTION.model_copy(update={"evidence": " "})).suffix
+
+
+def test_values_stand_below_the_hint_as_sql_spells_them():
+    values = {("customer", "Full Name"): ["Zoë", "O'Neil"], ("order", "note"): ["late"]}
+    prompt = render_prompt(
+        QUESTION, SHOP, settings=PROMPT, turns=PLAIN_TURNS, count_tokens=None, values=values
+    )
+    line = (
+        "\nHint: regular: grade = 'A'\nValues: customer.`Full Name` = 'Zoë', 'O''Neil'; `order`.note = 'late'"
+    )
+    assert line in prompt.suffix
+    assert prompt.prefix == rendered().prefix
+    assert "Values" not in rendered().suffix
 
 
 def test_the_prompt_never_holds_the_gold():
@@ -86,12 +100,37 @@ def test_the_fingerprint_changes_with_every_setting_of_the_prompt():
         {"evidence": False},
         {"descriptions": False},
         *({"n_examples": n} for n in (0, 1, 3, 4, 5)),
+        *({"values": n} for n in (1, 20)),
+        *({"dialect": dialect} for dialect in ("raw", "from_first")),
     ]
     assert {key for change in changes for key in change} == {
         field.alias or name for name, field in PromptSettings.model_fields.items()
     }
     found = {prompt_fingerprint(PromptSettings.model_validate(change), PLAIN_TURNS) for change in changes}
     assert len(found) == len(changes)
+
+
+def test_the_fingerprint_is_taken_over_every_feature_of_a_schema(monkeypatch):
+    """Each kind of note or key shows in what is hashed: without it, its wording could change unseen."""
+    hashed = []
+    render = render_module.render_prompt
+    monkeypatch.setattr(
+        render_module, "render_prompt", lambda *args, **kw: hashed.append(render(*args, **kw)) or hashed[-1]
+    )
+    prompt_fingerprint(PROMPT, PLAIN_TURNS)
+    (prompt,) = hashed
+    for part in (
+        "CREATE TABLE `order` (\n",
+        "CREATE TABLE shop ( -- where orders are placed\n",
+        "id integer PRIMARY KEY,",
+        "`Due Date` text, -- '2024-01-31', '2024-02-29'",
+        "-- 'O'; O open, C closed",
+        "shop integer REFERENCES shop(id)",
+        "PRIMARY KEY (id, site)",
+        "FOREIGN KEY (id, site) REFERENCES `order`(id, shop)",
+    ):
+        assert part in prompt.prefix
+    assert "Hint: open" in prompt.suffix
 
 
 def test_the_fingerprint_changes_with_every_mark():

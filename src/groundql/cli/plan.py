@@ -12,7 +12,7 @@ import typer
 from groundql.cli import app
 from groundql.cli.progress import say
 from groundql.config import Config, load_config
-from groundql.errors import AskedWrongly, DataError, ModelMissing
+from groundql.errors import AskedWrongly, DataError, ModelMissing, NotInDialect
 from groundql.models.memory import Plan, check_fits, find_change, plan_of
 from groundql.models.shape import read_shape
 from groundql.models.source import ModelSource, find_base
@@ -166,6 +166,7 @@ def _measured(
 ) -> Lengths:
     """Lengths by counters of the schema's part, the question's part, and the SQL."""
     from groundql.generating import make_prompts
+    from groundql.prompts.dialect import in_dialect
 
     in_schema, in_question, in_sql = counters
     prompts, too_long = make_prompts(
@@ -175,10 +176,16 @@ def _measured(
         turns=turns,
         count_tokens=in_schema,
     )
-    golds = {question.question_id: question.gold_sql or "" for question, _ in asked}
+    labels = {}
+    for question, schema in asked:
+        gold = question.gold_sql or ""
+        try:
+            labels[question.question_id] = in_dialect(gold, schema, config.prompt.dialect)
+        except NotInDialect:
+            labels[question.question_id] = gold  # training leaves it out
 
     def lengths_of(prompt: Prompt) -> QuestionLengths:
-        n_answer = in_sql(golds[prompt.question_id]) + 1  # and the end token
+        n_answer = in_sql(labels[prompt.question_id]) + 1  # and the end token
         return QuestionLengths(prompt.prefix, in_schema(prompt.prefix), in_question(prompt.suffix), n_answer)
 
     if too_long:

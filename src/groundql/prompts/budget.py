@@ -1,21 +1,27 @@
 """Prompts that fit: parts shrink in a stated order, the question and its evidence never, and it is all counted.
 
 Order: 1 descriptions, 2 example values, 3 columns that nothing points to (no key, no foreign key, and no word in
-common with the question or its evidence). What still does not fit raises PromptTooLong.
+common with the question or its evidence), 4 values of the rows. What still does not fit raises PromptTooLong.
 """
 
 import re
 
 from groundql.config import PromptSettings
 from groundql.errors import PromptTooLong
-from groundql.prompts.render import CountTokens, render_prompt
+from groundql.prompts.render import CountTokens, Values, render_prompt
 from groundql.records import Prompt, Question, Schema, Table, Turns
 
 _WORD = re.compile(r"[a-z]+|\d+")
 
 
 def fit_prompt(
-    question: Question, schema: Schema, *, settings: PromptSettings, turns: Turns, count_tokens: CountTokens
+    question: Question,
+    schema: Schema,
+    *,
+    settings: PromptSettings,
+    turns: Turns,
+    count_tokens: CountTokens,
+    values: Values | None = None,
 ) -> Prompt:
     """The fullest prompt within `settings.max_tokens`; `shrunk` names what was left out, in order.
 
@@ -29,14 +35,22 @@ def fit_prompt(
         (("descriptions",), bare, schema),
         (("descriptions", "examples"), barest, schema),
         (("descriptions", "examples", "columns"), barest, None),
-    ]
+        (("descriptions", "examples", "columns", "values"), barest, None),
+    ][: 5 if values else 4]
     absent = (
         {"descriptions"} if not settings.descriptions else set()
     )  # what was not asked for is not left out
     absent |= {"examples"} if not settings.n_examples else set()
     for shrunk, step_settings, step_schema in steps:
         kept = step_schema or keep_pointed_columns(question, schema)
-        prompt = render_prompt(question, kept, settings=step_settings, turns=turns, count_tokens=count_tokens)
+        prompt = render_prompt(
+            question,
+            kept,
+            settings=step_settings,
+            turns=turns,
+            count_tokens=count_tokens,
+            values=None if "values" in shrunk else values,
+        )
         if prompt.n_tokens <= settings.max_tokens:
             return prompt.model_copy(update={"shrunk": tuple(part for part in shrunk if part not in absent)})
     raise PromptTooLong(

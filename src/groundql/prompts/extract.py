@@ -26,6 +26,12 @@ AT_LINE = re.compile(rf"^[ \t]*+(?:[-*>]|\d{{1,2}}[.)])?[ \t]*+(?P<start>{HEAD})
 AFTER_WORD = re.compile(rf"(?::|=|`|\*|\bis|\bbe|\bsql|\bquery)[ \t*`]{{0,9}}+(?P<start>{HEAD})", FLAGS)
 IN_CAPITALS = re.compile(r"(?P<start>\bSELECT\b(?=[^.?!\n]{1,2000}?\bFROM\b))")
 
+# "From here on ..." is prose: FROM counts in capitals, or with a SELECT behind it.
+FROM = r"(?:FROM|(?i:from)(?=(?s:.){1,2000}?\b(?i:select)\b))"
+FROM_FIRST = re.compile(
+    rf"(?:\A|\n|```\w*|[:`])\s*(?P<start>{FROM}\s+(?:{NAME}|\()|(?i:with)\s+{NAME}\s+(?i:as)\s*\()"
+)
+
 FENCE = re.compile(r"(?:```|~~~)[ \t]*(?P<name>[A-Za-z0-9_+-]*)(?P<body>.*?)(?:```|~~~|\Z)", re.DOTALL)
 THINKING = re.compile(r"<(?P<tag>think|thinking)>.*?(?:</(?P=tag)>|\Z)", re.DOTALL | re.IGNORECASE)
 TAGGED = re.compile(r"<sql>(.*?)(?:</sql>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -61,6 +67,13 @@ def extract_sql(text: str) -> str | None:
             if AT_START.match(sql):
                 return sql
     return None
+
+
+def extract_from_first(text: str) -> str | None:
+    """The first query in `text` that begins with FROM or WITH, as it was written; None where there is none."""
+    text = THINKING.sub("\n", text[:MAX_CHARS])
+    start = FROM_FIRST.search(text)
+    return _statements(text[start.start("start") :]) if start else None
 
 
 def _parts(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from groundql.config import PromptSettings
 from groundql.records import Column, ForeignKey, Prompt, Question, Schema, Table, Turns
@@ -12,6 +12,7 @@ INSTRUCTION_WITHOUT_SCHEMA = "Answer with one SQLite query."
 _BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 CountTokens = Callable[[str], int]
+Values = Mapping[tuple[str, str], Sequence[str]]  # (table, column) -> texts, the surest first
 
 
 def render_prompt(
@@ -21,10 +22,11 @@ def render_prompt(
     settings: PromptSettings,
     turns: Turns,
     count_tokens: CountTokens | None,
+    values: Values | None = None,
 ) -> Prompt:
     """The prompt of one question at full width; `budget.fit_prompt` shrinks it where it is too long.
 
-    `schema` may already be reduced; `n_tokens` is 0 without a counter. Prefix and suffix are always tokenised
+    `values` are those of the rows that the question mentions. `schema` may already be reduced; `n_tokens` is 0 without a counter. Prefix and suffix are always tokenised
     apart, so that a shared prefix gives the same ids as a prompt of its own.
     """
     system = INSTRUCTION_WITHOUT_SCHEMA
@@ -33,6 +35,8 @@ def render_prompt(
     user = question.text.strip()
     if settings.evidence and question.evidence.strip():
         user += f"\nHint: {question.evidence.strip()}"
+    if values:
+        user += f"\nValues: {values_text(values)}"
     prefix = turns.before_system + system + turns.after_system
     suffix = turns.before_user + user + turns.after_user
     n_tokens = count_tokens(prefix) + count_tokens(suffix) if count_tokens else 0
@@ -55,6 +59,21 @@ def schema_text(schema: Schema, settings: PromptSettings) -> str:
     return "\n".join(_table_text(table, settings) for table in schema.tables)
 
 
+def values_text(values: Values) -> str:
+    """Values as conditions, as SQL spells them.
+
+    >>> values_text({("city", "name"): ["Lyon", "L'Isle"], ("shop", "Due Date"): ["May"]})
+    "city.name = 'Lyon', 'L''Isle'; shop.`Due Date` = 'May'"
+    """
+    literals = {
+        place: ", ".join("'" + value.replace("'", "''") + "'" for value in texts)
+        for place, texts in values.items()
+    }
+    return "; ".join(
+        f"{quoted(table)}.{quoted(column)} = {texts}" for (table, column), texts in literals.items()
+    )
+
+
 def quoted(name: str) -> str:
     """`name` as SQLite must see it: in back-ticks where it is not a plain word or is reserved.
 
@@ -67,12 +86,20 @@ def quoted(name: str) -> str:
 
 
 def prompt_fingerprint(settings: PromptSettings, turns: Turns) -> str:
-    """16 hex digits that change when wording, order, marks or settings of the prompt change.
+    """16 hex digits that change when wording, order, marks or settings of the prompt change, or the SQL's dialect.
 
     Taken over the rendering of a fixed question on a fixed schema that uses every feature.
     """
-    prompt = render_prompt(_PROBE_QUESTION, _PROBE_SCHEMA, settings=settings, turns=turns, count_tokens=None)
-    whole = "\x00".join((prompt.prefix, prompt.suffix, turns.end, str(settings.max_tokens)))
+    prompt = render_prompt(
+        _PROBE_QUESTION,
+        _PROBE_SCHEMA,
+        settings=settings,
+        turns=turns,
+        count_tokens=None,
+        values=_PROBE_VALUES if settings.values else None,
+    )
+    further = (turns.end, str(settings.max_tokens), settings.dialect, str(settings.values))
+    whole = "\x00".join((prompt.prefix, prompt.suffix, *further))
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
@@ -209,6 +236,7 @@ RESERVED = frozenset(
 _PROBE_QUESTION = Question(
     question_id="0", db_id="probe", text="How many open orders?", evidence="open: state = 'O'"
 )
+_PROBE_VALUES = {("order", "Due Date"): ("2024-01-31", "o'clock"), ("shop", "site"): ("Lyon",)}
 _PROBE_SCHEMA = Schema(
     db_id="probe",
     tables=(
@@ -232,6 +260,7 @@ _PROBE_SCHEMA = Schema(
             columns=(Column(name="id"), Column(name="site")),
             primary_key=("id", "site"),
             foreign_keys=(ForeignKey(columns=("id", "site"), ref_table="order", ref_columns=("id", "shop")),),
+            description="where orders are placed",
         ),
     ),
 )
