@@ -90,7 +90,9 @@ class PackAttention:
             scores = self._scratch(block, qkv)
             torch.bmm(g[:, rows], v[:, span].transpose(1, 2), out=scores[..., :n])
             for own, keys in self._runs(block):
-                part = scores[:, own.start - rows.start : own.stop - rows.start, n : n + keys.stop - keys.start]
+                part = scores[
+                    :, own.start - rows.start : own.stop - rows.start, n : n + keys.stop - keys.start
+                ]
                 torch.bmm(g[:, own], v[:, keys].transpose(1, 2), out=part)
             of_scores = torch._softmax_backward_data(scores, weights, -1, weights.dtype)
             of_v[:, span].baddbmm_(weights[..., :n].transpose(1, 2), g[:, rows])
@@ -110,9 +112,7 @@ class PackAttention:
             part.copy_(value)
         return of_qkv
 
-    def _weights(
-        self, q: torch.Tensor, k: torch.Tensor, block: Block, hidden: torch.Tensor
-    ) -> torch.Tensor:
+    def _weights(self, q: torch.Tensor, k: torch.Tensor, block: Block, hidden: torch.Tensor) -> torch.Tensor:
         """(kv, rows * shared, width): 0 where nothing is seen."""
         rows, n = self._rows(block), block.n_span
         scores = self._scratch(block, q)
