@@ -31,7 +31,7 @@ def under_a_mask(qkv, groups, questions, n_heads, n_kv, depth):
     return (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
 
 
-@pytest.mark.parametrize("n_heads, n_kv", [(6, 2), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("n_heads", "n_kv"), [(6, 2), (2, 2), (3, 1)])
 @pytest.mark.parametrize("piece", [3, 128])
 def test_result_and_gradient_are_those_of_a_full_mask(n_heads, n_kv, piece, monkeypatch):
     monkeypatch.setattr(pack_attention, "PREFIX_PIECE", piece)

@@ -102,7 +102,7 @@ def cross_entropy_(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         -1, keepdim=True
     )  # a sum in parts: torch's log_softmax is 7e-6 off over 49,152 words
     losses: torch.Tensor = (total.log() - of_label).squeeze(1) * counts
-    wide.mul_((counts[:, None] / total))
+    wide.mul_(counts[:, None] / total)
     wide.scatter_add_(1, labels[:, None], -counts[:, None])
     if wide is not logits:
         logits.copy_(wide)
