@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def measured(
             return stock(writer, list(some.prompts), options.stock_batch_size, options.max_new_tokens)
         return ours(writer, some, settings)
 
-    few = Asked(prompts=asked.prompts[:N_WARM_UP], schemas=asked.schemas, databases=asked.databases)
+    few = replace(asked, prompts=asked.prompts[:N_WARM_UP])
     timed(lambda: write(few))
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -184,7 +185,7 @@ def profile(work: Callable[[], Any], way: str) -> None:
     profiler.disable()
     print(f"\nprofile of {way}", file=sys.stderr)
     table = pstats.Stats(profiler, stream=sys.stderr)
-    table.sort_stats("cumulative").print_stats(r"groundql.decoding|selecting|chat.py")
+    table.sort_stats("cumulative").print_stats(r"groundql.decoding|selecting|chat.py", 25)
     table.sort_stats("tottime").print_stats(25)
 
 
@@ -204,9 +205,12 @@ def main() -> None:
             settings=writer.prompt,
             turns=writer.turns,
             count_tokens=writer.count_tokens,
+            databases=data.databases,
         )
         rendering_s = round(time.perf_counter() - started, 2)
-        asked = Asked(prompts=prompts, schemas=schemas, databases=data.databases)
+        asked = Asked(
+            prompts=prompts, schemas=schemas, databases=data.databases, dialect=writer.prompt.dialect
+        )
         print(
             f"{spec}: {len(prompts)} questions, {len(schemas)} databases, prompts in {rendering_s} s",
             flush=True,

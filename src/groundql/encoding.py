@@ -64,7 +64,7 @@ def _label(question: Question, schema: Schema, settings: PromptSettings) -> str:
     label = in_dialect(question.gold_sql or "", schema, settings.dialect)
     if settings.dialect == "raw":
         return label
-    refusal = prepare(schema, standard_sql(label))
+    refusal = prepare(schema, standard_sql(label) if settings.dialect == "from_first" else label)
     if refusal is not None:
         raise NotInDialect(f"its canonical form does not bind: {refusal}")
     return label

@@ -238,6 +238,8 @@ class Verdict(Record):
     evidence: str = ""
     gold_sql: str | None = None
     predicted_sql: str | None = None
+    abstained: bool = False  # the writer chose to give no SQL; no rung is passed
+    strain: float | None = None  # how hard the writer had to be held to write what binds, where it says so
 
     extracted: bool
     sqlglot_accepts: bool | None = None  # the seed paper's rule, for comparison only: it accepts prose

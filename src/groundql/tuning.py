@@ -13,10 +13,10 @@ from groundql.errors import AskedWrongly, GroundqlError
 from groundql.generating import Writer, read_schemas, write_completions
 from groundql.models.catalog import BaseModelRow
 from groundql.models.chat import turns_of
-from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer
+from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer, weights_place
 from groundql.models.memory import Plan, check_fits, plan_of, with_pack, with_settings, write_plan
 from groundql.models.shape import read_shape
-from groundql.models.source import find_base
+from groundql.models.source import ModelSource, find_base
 from groundql.models.workload import QuestionLengths
 from groundql.pipeline import judge_completions
 from groundql.prompts.render import prompt_fingerprint
@@ -135,9 +135,12 @@ def _load_writer(config: Config, turns: Turns) -> Writer:
 
 
 def _shape(config: Config, say: Say) -> BaseModelRow | None:
-    """The model's shape; None, and said so, where it is not known."""
+    """The model's shape, of a .gguf file from what it is turned into; None, and said so, where it is not known."""
+    source = find_base(config.model.name)
+    if source.gguf_path and source.row is None:
+        source = ModelSource(name=source.name, folder=Path(weights_place(source)))
     try:
-        return read_shape(find_base(config.model.name))
+        return read_shape(source)
     except AskedWrongly as error:
         say(f"no memory plan: {error}")
         return None

@@ -5,6 +5,8 @@ import shutil
 import pytest
 
 from groundql.config import GenerationSettings, PromptSettings
+from groundql.databases.binding import prepare
+from groundql.databases.schema import read_schema
 from groundql.generating import load_writer, write_completions
 from groundql.questions.load import load_data
 from groundql.records import Completion, Prompt, read_jsonl
@@ -45,6 +47,39 @@ def test_the_same_each_time_and_whatever_the_batch_size(model_dir, dev, tmp_path
     generate(model_dir, dev, tmp_path / "a.jsonl")
     generate(model_dir, dev, tmp_path / "b.jsonl", "--batch-size", 1)
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_grounded_every_query_binds_or_there_is_none_and_a_reason(model_dir, dev, tmp_path):
+    ended = generate(model_dir, dev, tmp_path / "a.jsonl", "--decoding", "grounded", "--max-new-tokens", 30)
+    assert ended.status == 0
+    written = read_jsonl(tmp_path / "a.jsonl", Completion)
+    n_abstained = sum(one.status == "abstained" for one in written)
+    assert f"abstained    {n_abstained} " in ended.stdout
+    club = read_schema(load_data(dev).databases["club"], n_examples=0)
+    for one in written:
+        assert one.status in ("answer", "abstained")
+        assert bool(one.reason) == (one.status == "abstained") == (one.sql is None)
+        assert one.sql is None or prepare(club, one.sql) is None
+        assert one.strain is not None
+
+
+def test_samples_are_written_to_one_line_with_their_cost(model_dir, dev, tmp_path):
+    ended = generate(model_dir, dev, tmp_path / "a.jsonl", "--samples", 3, "--temperature", 1)
+    assert ended.status == 0
+    written = read_jsonl(tmp_path / "a.jsonl", Completion)
+    assert [(one.n_samples, one.n_new_tokens) for one in written] == [(3, 12)] * len(DEV)
+
+
+def test_samples_without_a_temperature_are_refused_before_any_weight_is_loaded(dev, tmp_path):
+    ended = generate("no-such-model", dev, tmp_path / "a.jsonl", "--samples", 2)
+    assert_refused(ended, "several samples need a temperature above 0")
+
+
+def test_predictions_of_before_there_was_grounded_decoding_are_still_read(tmp_path):
+    line = '{"question_id":"0","db_id":"club","text":"SELECT 1","sql":"SELECT 1","n_prompt_tokens":9,"n_new_tokens":3}'
+    (tmp_path / "old.jsonl").write_text(line + "\n")
+    (one,) = read_jsonl(tmp_path / "old.jsonl", Completion)
+    assert (one.status, one.reason, one.strain, one.n_samples) == ("free", "", None, 1)
 
 
 def test_a_limit_takes_the_first_questions(model_dir, dev, tmp_path):

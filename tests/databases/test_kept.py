@@ -4,8 +4,10 @@ from pathlib import Path
 
 import apsw
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from groundql.databases.kept import KeptOutcomes
+from groundql.databases.kept import KeptOutcomes, same_text
 from groundql.records import Outcome
 
 LIMITS = {"deadline_s": 30.0, "max_rows": 100}
@@ -75,3 +77,59 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_alone(database):
 
 def test_a_huge_result_is_run_again_rather_than_kept(database):
     assert saved(database, OUTCOME.model_copy(update={"rows": (("x" * 2**21,),)})).get(SQL, **LIMITS) is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "other", "same"),
+    [
+        ("SELECT  a\nFROM\tt ;", "SELECT a FROM t", True),
+        ("SELECT a FROM t WHERE b = 'x  y'", "SELECT a FROM t WHERE b = 'x y'", False),
+        ("SELECT a FROM t WHERE b = 'it''s  x' AND  c", "SELECT a FROM t WHERE b = 'it''s  x' AND c", True),
+        ("SELECT a -- b\nFROM t", "SELECT a -- b FROM t", False),
+        ("SELECT a /*\n*/ FROM t", "SELECT a /* */ FROM t", False),
+        ('SELECT "a  b" FROM t', 'SELECT "a b" FROM t', False),
+        ("SELECT `a  b` FROM t", "SELECT `a b` FROM t", False),
+        ("SELECT [a  b] FROM t", "SELECT [a b] FROM t", False),
+        ("SELECT a\u00a0FROM t", "SELECT a FROM t", False),  # a name, to SQLite
+    ],
+)
+def test_texts_are_one_query_where_only_white_space_outside_texts_differs(sql, other, same):
+    assert (same_text(sql) == same_text(other)) is same
+
+
+@given(
+    st.lists(
+        st.sampled_from(["'", "''", " ", "  ", "\n", "a", "1", ";", "--", "(", ")", ",", "FROM"]), max_size=25
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_what_same_text_makes_equal_sqlite_reads_alike(parts):
+    """Both are run: the same rows, or both refused."""
+    sql = "SELECT " + "".join(parts)
+    connection = apsw.Connection(":memory:")
+
+    def found(text: str) -> object:
+        try:
+            return connection.execute(text).fetchall()
+        except apsw.Error as error:
+            return type(error)
+
+    assert found(sql) == found(same_text(sql))
+
+
+def test_two_processes_that_save_keep_what_both_know(database):
+    one, other = kept(database), kept(database)
+    one.put("SELECT 1", OUTCOME)
+    other.put("SELECT 2", OUTCOME)
+    one.save()
+    other.save()
+    again = kept(database)
+    assert again.get("SELECT 1", **LIMITS)
+    assert again.get("SELECT 2", **LIMITS)
+
+
+def test_an_outcome_without_steps_is_unknown_to_who_needs_them(database):
+    store = kept(database)
+    store.put("SELECT 1", OUTCOME, has_steps=False)
+    assert store.get("SELECT 1", **LIMITS) is None
+    assert store.get("SELECT 1", **LIMITS, needs_steps=False).vm_steps == 0

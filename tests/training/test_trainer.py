@@ -13,8 +13,8 @@ import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from groundql.config import Config, LoraSettings
-from groundql.decoding.engine import decode_greedy
+from groundql.config import Config, GenerationSettings, LoraSettings
+from groundql.decoding.engine import decode
 from groundql.errors import SettingError, TrainingStopped
 from groundql.records import Prompt
 from groundql.training.trainer import add_lora, train_adapter
@@ -32,13 +32,16 @@ class Killed(Exception):
     """Stands for the process being killed."""
 
 
-def settings(**training):
-    """A config that only the trainer reads: two questions a pack, and dropout, so that chance matters."""
+def settings(dropout=0.1, **training):
+    """A config that only the trainer reads: two questions a pack, and dropout, so that chance matters.
+
+    Without dropout, packs go through the fused step.
+    """
     return Config.model_validate(
         {
             "model": {"name": "tiny"},
             "data": {"train": "-", "dev": "-"},
-            "lora": {"rank": 2, "alpha": 4, "dropout": 0.1},
+            "lora": {"rank": 2, "alpha": 4, "dropout": dropout},
             "training": {
                 "epochs": 2,
                 "pack_tokens": 170,
@@ -58,7 +61,7 @@ def train(
     """The trained model and the result."""
     config = settings(**training)
     run_dir.mkdir(exist_ok=True)
-    model = model or with_lora(seed=config.training.seed)
+    model = model or with_lora(seed=config.training.seed, dropout=config.lora.dropout)
     result = train_adapter(
         model,
         examples,
@@ -326,7 +329,7 @@ def test_by_loss_the_checkpoint_with_the_lowest_dev_loss_is_kept(tmp_path):
 def test_decoding_dev_between_epochs_changes_nothing_in_training(tmp_path, packing):
     def score(model):
         prompt = Prompt(question_id="0", db_id="d", prefix="CREATE TABLE", suffix="How many?", n_tokens=0)
-        decode_greedy(model, TOKENIZER, [prompt], TURNS, max_new_tokens=3, batch_size=1)
+        decode(model, TOKENIZER, [prompt], TURNS, settings=GenerationSettings(max_new_tokens=3, batch_size=1))
         return {"grounded": 0.0, "ex_strict": 0.0}
 
     quiet, _ = train(tmp_path / "quiet", packing=packing)

@@ -1,12 +1,16 @@
 """Whole runs: hanging predictions, equal queries, real data."""
 
+import random
+import sqlite3
+
 import pytest
 
 from groundql.pipeline import judge_completions
 from groundql.questions.load import load_data
-from groundql.records import Completion, DataSet
+from groundql.records import Completion, DatabaseFiles, DataSet
 from groundql.verdicts import judge
 from tests.verdicts.conftest import GOLD, completion, data_of
+from tests.verdicts.query_maker import Maker, fill, rewritten
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
 ALL_RUNGS = ("extracted", "sqlglot_accepts", "parsed", "read_only", "grounded", "ran", "ex_bird", "ex_strict")
@@ -44,6 +48,37 @@ def test_equal_queries_run_once_and_a_gold_once_for_all_runs(monkeypatch, tmp_pa
     assert sorted(ran) == ["SELECT 1", GOLD]
     assert judge_completions(data_of([GOLD] * 5), answers) == first
     assert sorted(ran) == ["SELECT 1", "SELECT 1", GOLD]
+
+
+def official_ex(path: str, predicted: str, gold: str) -> bool:
+    """BIRD's rule as its description has it: both are run, and their rows are equal as sets; an error is no match."""
+    connection = sqlite3.connect(path)
+    try:
+        rows = [set(connection.execute(sql).fetchall()) for sql in (predicted, gold)]
+    except sqlite3.Error:
+        return False
+    finally:
+        connection.close()
+    return rows[0] == rows[1]
+
+
+def test_ex_bird_is_the_official_rule_on_random_pairs(tmp_path):
+    """Queries of all kinds, some of which are equal, some differ, and some do not run."""
+    path = tmp_path / "shop.sqlite"
+    fill(3).execute("VACUUM INTO ?", (str(path),))
+    files = DatabaseFiles(db_id="bookshop", sqlite_path=path)
+    rng = random.Random(11)
+    golds, answers = [], []
+    while len(golds) < 150:
+        gold = Maker(rng).query()
+        kind = len(golds) % 3
+        answer = rewritten(gold, rng) if kind == 0 else Maker(rng).query() if kind == 1 else gold.replace("book", "bok", 1)  # fmt: skip
+        golds.append(gold)
+        answers.append(Completion(question_id=str(len(answers)), db_id="", text=answer, sql=answer))
+    verdicts = judge_completions(data_of(golds, files), answers, judge.Judging(ladder_only=True))
+    expected = [official_ex(str(path), a.text, gold) for a, gold in zip(answers, golds, strict=True)]
+    assert [bool(verdict.ex_bird) for verdict in verdicts] == expected
+    assert 30 < sum(expected) < 120
 
 
 def test_verdicts_come_in_the_order_of_the_questions_and_are_told_of_at_once():

@@ -234,3 +234,17 @@ def test_deep_and_long_nonsense_ends_soon_and_is_refused(n, unit):
     sql = "SELECT " + unit * n
     assert parse_query(sql) is None or TWIN.prepare(sql) is not None
     sqlglot_accepts(sql)
+
+
+def test_an_abstention_is_told_from_an_answer_without_sql():
+    answer = Completion(
+        question_id="0", db_id="", text="", sql=None, status="abstained", reason="no table fits", strain=0.5
+    )
+    (verdict,) = judge_completions(data_of([GOLD]), [answer])
+    assert (verdict.extracted, verdict.ex_strict, verdict.abstained, verdict.strain) == (
+        False,
+        False,
+        True,
+        0.5,
+    )
+    assert verdict.error == "abstained: no table fits"

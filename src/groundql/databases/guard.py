@@ -60,6 +60,7 @@ LIMITS = {
     apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 NAME_OF = itemgetter(0)
+VACUUM_WORDS = "cannot VACUUM from within a transaction"  # it comes before the authorizer is asked
 IGNORABLE = re.compile(r"(?:\s|;|--[^\n]*+|/\*(?:(?!\*/).)*+(?:\*/|\Z))*+", re.DOTALL)
 
 Answer = tuple[str, tuple[str, ...], list[tuple[Any, ...]], str, float, int]
@@ -294,7 +295,9 @@ def _status_of(failure: Exception) -> str:
     if isinstance(failure, apsw.InterruptError):
         return "timeout"
     is_denied = isinstance(failure, (Refused, apsw.AuthError, apsw.ReadOnlyError))
-    if is_denied or str(failure).startswith("not authorized"):  # a denied function comes as a plain SQLError
+    if is_denied or str(failure).startswith(
+        ("not authorized", VACUUM_WORDS)
+    ):  # a denied function is a plain SQLError
         return "refused"
     if isinstance(failure, (TooLarge, apsw.TooBigError, apsw.NoMemError, MemoryError)):
         return "too_large"
@@ -306,4 +309,6 @@ def _words(failure: Exception, deadline_s: float) -> str:
         return f"did not end within {deadline_s:g} s"
     if isinstance(failure, (MemoryError, apsw.NoMemError)):
         return "needs more memory than a query may have"
+    if str(failure).startswith(VACUUM_WORDS):
+        return "authorization denied"  # as where no transaction is open
     return str(failure) or type(failure).__name__

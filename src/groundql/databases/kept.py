@@ -30,7 +30,7 @@ def same_text(sql: str) -> str:
 
     Only such white space is touched as stands outside texts, in queries without comments and quoted names.
     """
-    sql = sql.strip().rstrip("; \t\r\n")
+    sql = sql.strip(" \t\r\n").rstrip("; \t\r\n")
     if sql.isprintable() and "  " not in sql:
         return sql
     if '"' in sql or "`" in sql or "[" in sql or "--" in sql or "/*" in sql:

@@ -12,7 +12,7 @@ import numpy as np
 
 from groundql.decoding.constraint import RowConstraint
 from groundql.decoding.rows import Feed, Written, strain_of
-from groundql.decoding.single_row import MAX_BACKTRACKS, MAX_TRIES, WORK, choose, fault_place
+from groundql.decoding.single_row import MAX_BACKTRACKS, MAX_TRIES, WORK, Retreat, choose, fault_place
 from groundql.records import CompletionStatus
 
 
@@ -31,6 +31,7 @@ class GroundedRow:
         self._bans: defaultdict[int, dict[int, float]] = defaultdict(
             dict
         )  # of each place, with log-probability
+        self._retreat = Retreat()
         self._n_backtracks = 0
         self._work = 0
 
@@ -91,11 +92,13 @@ class GroundedRow:
                 return self._written("answer")
             self._ids.append(token)
             return None
-        back_to = fault_place(self._constraint) if is_gated else place - 1
+        if place == 0:
+            return self._written("abstained", "dead end")
+        back_to = fault_place(self._constraint) if is_gated else self._retreat.place(place)
         if back_to is None:  # the gate's message names nothing in the text: try other tokens than the end
             self._bans[place] |= {end: self._offered(place, end) for end in self._ends}
             return None
-        if place == 0 or self._n_backtracks == MAX_BACKTRACKS:
+        if self._n_backtracks == MAX_BACKTRACKS:
             return self._written(
                 "abstained", f"gate: {self._constraint.gate_error}" if is_gated else "dead end"
             )

@@ -86,7 +86,7 @@ class FreeRow:
 
 def strain_of(refused_masses: list[float]) -> Strain:
     """The strain of a text whose token i was taken after a probability of `refused_masses[i]` was refused."""
-    steps = [-math.log(max(1e-9, 1 - mass)) for mass in refused_masses]
+    steps = [0.0 - math.log(max(1e-9, 1 - mass)) for mass in refused_masses]
     largest = max(steps, default=0.0)
     at = steps.index(largest) if largest > 0 else None
     return Strain(total=round(sum(steps), 4), largest=round(largest, 4), at=at)

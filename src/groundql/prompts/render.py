@@ -11,8 +11,15 @@ INSTRUCTION = "Answer with one SQLite query. Use only these tables and columns."
 INSTRUCTION_WITHOUT_SCHEMA = "Answer with one SQLite query."
 _BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+N_TEXTS = 512  # schemas whose text is kept: a data set asks many questions of each
+
 CountTokens = Callable[[str], int]
 Values = Mapping[tuple[str, str], Sequence[str]]  # (table, column) -> texts, the surest first
+
+
+_texts: dict[
+    int, tuple[Schema, PromptSettings, str]
+] = {}  # by id; the schema is kept, so that its id stays its own
 
 
 def render_prompt(
@@ -56,7 +63,13 @@ def schema_text(schema: Schema, settings: PromptSettings) -> str:
     line. The form is one that base models know from their training text: on pocket's dev databases SmolLM2-135M did
     better with it than with a notation of our own (docs/log.md). Types are in lower case: fewer tokens.
     """
-    return "\n".join(_table_text(table, settings) for table in schema.tables)
+    known = _texts.get(id(schema))
+    if known is None or known[0] is not schema or known[1] != settings:
+        if len(_texts) >= N_TEXTS:
+            _texts.pop(next(iter(_texts)))
+        text = "\n".join(_table_text(table, settings) for table in schema.tables)
+        known = _texts[id(schema)] = (schema, settings, text)
+    return known[2]
 
 
 def values_text(values: Values) -> str:

@@ -1,10 +1,11 @@
-"""A data set from its name: `pocket#dev`, `bird:DIR#train`, `spider:DIR#dev`, `jsonl:FILE`."""
+"""A data set from its name: `pocket#dev`, `bird:DIR#train`, `spider:DIR#dev`, `jsonl:FILE`, or several with " + "."""
 
 from pathlib import Path
 
 from groundql.errors import DatabaseMissing, DataError
 from groundql.questions.bird import HUB_NAME, load_bird
 from groundql.questions.entries import did_you_mean
+from groundql.questions.joined import SIGN, join_data
 from groundql.questions.jsonl import load_jsonl
 from groundql.questions.layout import has_schema
 from groundql.questions.pocket import load_pocket
@@ -22,6 +23,9 @@ def load_data(spec: str, *, needs_schemas: bool = True) -> DataSet:
     `needs_schemas` is False. DataError names the file, the line and the next step for anything that cannot be read;
     DatabaseMissing for a question whose database has no schema.
     """
+    if SIGN in spec:
+        parts = [load_data(part.strip(), needs_schemas=needs_schemas) for part in spec.split(SIGN)]
+        return join_data(spec, parts)
     data_format, place, split = split_spec(spec)
     if data_format == "pocket":
         data = load_pocket(spec, split)

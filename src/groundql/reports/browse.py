@@ -114,6 +114,7 @@ def _run_entry(
     optional: Entry = {
         "error": verdict.error,
         "findings": list(verdict.findings),
+        "strain": None if verdict.strain is None else f"{verdict.strain:.3g}",
         "result": _shown_result(verdict.predicted_result),
     }
     if verdict.gold_sql != question["gold"]:

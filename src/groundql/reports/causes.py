@@ -10,6 +10,7 @@ from groundql.records import Verdict
 CHAIN = ("extracted", "parsed", "read_only", "grounded", "ran", "ex_bird", "ex_strict")
 RIGHT = "right"
 UNDECIDED = "undecided"
+ABSTAINED = "abstained"
 
 _AT_PARSE = ((r"statements", "several statements"), (r"not a query|no statement", "not a query"))
 # SQLite's own messages, and the words that guards of a run use; the first that matches names the cause.
@@ -68,6 +69,8 @@ def cause(verdict: Verdict, rungs: Sequence[str] = CHAIN) -> str:
         return "other order" if "order" in verdict.error else "other duplicates"
     if fell == "parsed":
         return _first_match(_AT_PARSE, verdict.error, "does not parse")
+    if fell == "extracted" and verdict.abstained:
+        return ABSTAINED
     return {"": RIGHT, "extracted": "no SQL", "read_only": "writes"}.get(fell, fell)
 
 

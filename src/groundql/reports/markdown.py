@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from groundql.reports.choices import choice_lines
 from groundql.reports.comparison import p_text
 from groundql.reports.tally import MEANS, RATES, RATIOS, Tally, skipped_lines
 
@@ -22,6 +23,9 @@ def report_markdown(facts: dict[str, Any]) -> str:
         sliced = [run["tally"][key] if key == "by_difficulty" else run[key] for run in runs]
         if any(sliced):
             parts.append(f"## {title}\n\n{_slice_table(runs, sliced, shown)}")
+    choices = [f"{run['label']}: {line}" for run in runs for line in choice_lines(run["tally"])]
+    if choices:
+        parts.append("## What the writer says itself\n\n" + _bullets(choices))
     skipped = skipped_lines(runs[0]["tally"]["skipped"])
     if skipped:
         parts.append("## Gold faults\n\n" + _bullets(skipped))

@@ -13,6 +13,7 @@ from groundql.errors import DataError
 from groundql.records import write_text
 from groundql.reports.browse import browse_data, embed_json, features_of, top_rung
 from groundql.reports.causes import CHAIN, RIGHT, UNDECIDED, fell_at
+from groundql.reports.choices import choice_lines
 from groundql.reports.comparison import LEVEL, compare, p_text
 from groundql.reports.curves import curves_svg, log_curves
 from groundql.reports.markdown import report_markdown
@@ -71,6 +72,8 @@ def report_page(facts: dict[str, Any], runs: Sequence[JudgedRun], logs: Sequence
         ends=[
             name for name in (*CHAIN, RIGHT, UNDECIDED) if any(name in run["fell"] for run in facts["runs"])
         ],
+        choices=[(number, run["label"], run["tally"]) for number, run in enumerate(facts["runs"])],
+        choice_lines=choice_lines,
         warnings=_warnings(facts),
         skipped=skipped_lines(facts["runs"][0]["tally"]["skipped"]),
         curves=curves,

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from groundql.errors import DataError
 from groundql.records import Difficulty, Verdict
+from groundql.reports.choices import choice_facts, choice_lines
 from groundql.reports.statistics import bootstrap_mean, wilson
 
 Tally = dict[str, Any]
@@ -97,6 +98,7 @@ def tally(verdicts: Sequence[Verdict]) -> Tally:
         for v in verdicts
         if v.gold_fault
     ]
+    found |= choice_facts(verdicts)
     found["rows"] = dict(Counter(v.rows for v in verdicts))
     found["warnings"] = _warnings(found)
     return found
@@ -138,6 +140,7 @@ def rung_table(tallied: Tally) -> str:
             ends = tallied["intervals"][name]
             value = f"{tallied[name]:.3f}  [{ends['low']:.3f}, {ends['high']:.3f}]"
             lines.append(f"{name:<{width}}  {ends.get('n', ''):>{digits}}  {value}   {meaning}")
+    lines += [f"choices    {line}" for line in choice_lines(tallied)]
     lines += [f"skipped    {line}" for line in skipped_lines(tallied["skipped"])]
     lines += [f"warning    {line}" for line in tallied["warnings"]]
     return "\n".join(lines) + "\n"

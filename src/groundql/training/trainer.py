@@ -354,6 +354,7 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=on_cuda,
+        dataloader_num_workers=int(on_cuda),  # the next batch is made while the card works
         disable_tqdm=True,
         report_to="none",
         seed=settings.seed,

@@ -90,6 +90,8 @@ def climb(
     read_only = tree is not None and is_read_only(tree)
     if completion is None:
         error = "no prediction for this question"
+    elif not sql and completion.status == "abstained":
+        error = f"abstained: {completion.reason}" if completion.reason else "abstained"
     elif not sql:
         error = "no SQL in the answer"
     elif tree is None:

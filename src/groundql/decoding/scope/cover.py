@@ -1,8 +1,6 @@
 """Whether sources can still be found for all that a block has named before its FROM clause is complete."""
 
-from collections.abc import Iterable
-
-from groundql.decoding.scope.names import Catalog, Table
+from groundql.decoding.scope.names import Catalog, Table, bits_of
 
 MAX_MEMO = 50_000  # answers kept for one catalog
 
@@ -55,22 +53,20 @@ class _Search:
     def __init__(
         self, catalog: Catalog, taken: tuple[Table, ...], needs: frozenset[Need], bare: frozenset[str]
     ) -> None:
-        names = sorted(bare)
-        self.full = (1 << len(names)) - 1
-        signatures = [0] * len(catalog.tables)
-        for n, name in enumerate(names):
-            for at in _bits(catalog.holders.get(name, 0)):
-                signatures[at] |= 1 << n
-        self.free = sorted(set(signatures) - {0}, reverse=True)
+        signatures = catalog.signatures(bare)
+        distinct = set(signatures)
+        self.full = (1 << len(bare)) - 1
+        self.free = sorted(distinct - {0}, reverse=True)
         self.covered = 0
         self.clash = False
         for table in taken:
-            signature = sum(1 << n for n, name in enumerate(names) if name in table.has)
+            signature = signatures[catalog.by_key[table.key]]
             self.clash = self.clash or bool(signature & self.covered)
             self.covered |= signature
         groups = []
         for alias, need, optional in needs:
-            found = {signatures[at] for at in _bits(catalog.candidates(alias, need))}
+            bits = catalog.candidates(alias, need)
+            found = distinct if bits == catalog.everything else {signatures[at] for at in bits_of(bits)}
             groups.append((len(found), sorted(found), optional))
         self.groups = sorted(groups)
         self.failed: set[tuple[int, int, int]] = set()
@@ -106,10 +102,3 @@ class _Search:
                 return True
         self.failed.add(key)
         return False
-
-
-def _bits(mask: int) -> Iterable[int]:
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low

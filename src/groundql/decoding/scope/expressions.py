@@ -3,10 +3,24 @@
 from collections.abc import Callable
 
 from groundql.decoding.scope import clauses
+from groundql.decoding.scope.calls import (
+    ARGUMENT_STAR,
+    TYPE,
+    Functions,
+    aggregated,
+    can_be_window,
+    closed_call,
+    must_be_window,
+    opened_call,
+    opened_mark,
+    popped,
+    with_distinct,
+)
 from groundql.decoding.scope.clauses import (
     AFTER,
     BY,
     DIRECTED,
+    DOT,
     FIRST,
     OPERAND,
     Moved,
@@ -27,49 +41,32 @@ from groundql.decoding.scope.frames import (
     Mark,
     Ordinal,
     OutputOnly,
-    Pair,
     Plain,
+    Zero,
     block_of,
-    frame_in,
     rebuilt,
 )
-from groundql.decoding.scope.functions import Function
 from groundql.decoding.scope.names import Refusal, fold, is_reserved
-from groundql.decoding.scope.obligations import (
-    demand,
-    give_aggregate_outside,
-    is_outside,
-    owner_outside,
-)
 from groundql.decoding.scope.references import can_qualify, find_output, use_bare, use_pair
 
 # What is expected next, beside clauses.py.
 NEGATED, PAREN_START, LIST_START, EXISTS_START, LIST_OPEN, EXISTS_OPEN = (
     "negated", "paren start", "list start", "exists start", "list open", "exists open"
 )  # fmt: skip
-CASE_START, IS, NOT_OPERATOR, DOT, TYPE, TYPED, ARGUMENT_STAR = (
-    "case start", "is", "not operator", "dot", "type", "typed", "argument star"
-)  # fmt: skip
-AFTER_AGGREGATE, OVER_OPEN, OVER_START = "after aggregate", "over open", "over start"
+CASE_START, IS, NOT_OPERATOR = "case start", "is", "not operator"
+OVER_OPEN, OVER_START, AND_OPERAND = "over open", "over start", "and operand"
 
-Functions = dict[str, Function]
 SUBQUERY_AT = {PAREN_START: SCALAR, LIST_START: LISTED, EXISTS_START: EXISTS}
-OPERAND_AT = frozenset([FIRST, OPERAND, NEGATED, PAREN_START, LIST_START, CASE_START, IS])
+OPERAND_AT = frozenset([FIRST, OPERAND, NEGATED, PAREN_START, LIST_START, CASE_START, IS, AND_OPERAND])
 OPERATORS = frozenset("=<>!+-*/%|&")
 VALUE_WORDS = frozenset(["NULL", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP"])
-CONSTANT = Constant()
-TYPES = frozenset(
-    [
-        *("INTEGER", "INT", "REAL", "FLOAT", "DOUBLE", "TEXT", "NUMERIC", "DECIMAL", "BLOB", "BOOLEAN"),
-        *("DATE", "DATETIME", "TIMESTAMP", "VARCHAR", "CHAR"),
-    ]
-)
+CONSTANT, ZERO = Constant(), Zero()
 
 
 def operand(functions: Functions, frame: Frame, at: str, kind: str, text: str) -> Moved:
     """An operand, or what may stand before one."""
     if isinstance(frame, Block) and frame.compound and frame.phase == ORDER:
-        return _compound_term(frame, kind, text)
+        return clauses.compound_term(frame, kind, text)
     if kind == "w":
         return _operand_word(frame, at, text)
     if kind == "d":
@@ -85,11 +82,11 @@ def operand(functions: Functions, frame: Frame, at: str, kind: str, text: str) -
             return frame, AFTER, Ordinal(int(text) if at == FIRST else -int(text))
         if whole and at == PAREN_START and isinstance(frame, Mark) and frame.first:
             return frame, AFTER, Ordinal(int(text))
-        return frame, AFTER, CONSTANT
+        return frame, AFTER, ZERO if at == AND_OPERAND and text == "0" else CONSTANT
     if kind == "s":
         return frame, AFTER, CONSTANT
     if kind == "c":
-        return _call(functions, frame, text)
+        return opened_call(functions, frame, text)
     if kind == "o":
         return _operand_sign(functions, frame, at, text)
     raise Refusal("an expression expected")
@@ -100,8 +97,8 @@ def _operand_sign(functions: Functions, frame: Frame, at: str, text: str) -> Mov
     if text == "-":
         return frame, NEGATED if whole else OPERAND, None
     if text == "(":
-        mark = _mark(frame, "paren")
-        return mark._replace(first=whole), PAREN_START, None
+        mark = opened_mark(frame, "paren", name=at)
+        return mark._replace(first=whole or at in (NEGATED, AND_OPERAND)), PAREN_START, None
     if text == "*" and at == FIRST:
         if isinstance(frame, Block) and frame.phase == SELECT:
             return clauses.starred(frame, None)
@@ -110,7 +107,7 @@ def _operand_sign(functions: Functions, frame: Frame, at: str, text: str) -> Mov
     is_fresh_call = isinstance(frame, Mark) and frame.kind == "call" and not frame.n and not frame.distinct
     if text == ")" and at == FIRST and is_fresh_call:
         assert isinstance(frame, Mark)
-        return _close_call(functions, frame, 0)
+        return closed_call(functions, frame, 0)
     raise Refusal(f"{text} where an expression is expected")
 
 
@@ -129,7 +126,7 @@ def _operand_word(frame: Frame, at: str, text: str) -> Moved:
     if word in VALUE_WORDS:
         return frame, AFTER, None
     if word == "CASE":
-        return _mark(frame, "case", frame.depth), CASE_START, None
+        return opened_mark(frame, "case", frame.depth), CASE_START, None
     if word == "EXISTS":
         deeper(frame)
         return frame, EXISTS_OPEN, None
@@ -137,7 +134,7 @@ def _operand_word(frame: Frame, at: str, text: str) -> Moved:
         if isinstance(frame, Block) and frame.phase == SELECT and not frame.outs and not frame.distinct:
             return frame._replace(distinct=True), FIRST, None
         if isinstance(frame, Mark) and frame.kind == "call" and not frame.n and not frame.distinct:
-            return _distinct(frame), FIRST, None
+            return with_distinct(frame), FIRST, None
     if is_reserved(word):
         raise Refusal(f"{word} where an expression is expected")
     return _named(frame, at, fold(text))
@@ -146,30 +143,18 @@ def _operand_word(frame: Frame, at: str, text: str) -> Moved:
 def _named(frame: Frame, at: str, key: str) -> Moved:
     """The stack after a bare name."""
     aux = Plain(None, key) if at == FIRST or (isinstance(frame, Mark) and frame.first) else None
+    is_start = at == (PAREN_START if isinstance(frame, Mark) else FIRST)
     if (
-        at == FIRST
-        and isinstance(frame, Block)
-        and frame.phase == ORDER
-        and find_output(block_of(frame), key) is not None
+        is_start
+        and _is_term(frame, alone=True)
+        and block_of(frame).phase == ORDER
+        and find_output(block_of(frame), key)
     ):
         try:
             return use_bare(frame, key), AFTER, aux
         except Refusal:
             return frame, AFTER, OutputOnly(key)
     return use_bare(frame, key), AFTER, aux
-
-
-def _compound_term(block: Block, kind: str, text: str) -> Moved:
-    """A term of the ORDER BY of a set operation: a number, or the name of an output of any operand."""
-    if kind == "n" and text.isdigit() and len(text) < 10 and 1 <= int(text) <= block.limit:
-        return block, AFTER, OutputOnly(text)
-    if kind in "wq" and fold(text) in block.names and not (kind == "w" and is_reserved(text.upper())):
-        return block, AFTER, OutputOnly(text)
-    if kind == "d":
-        key = fold(text)
-        if any(isinstance(name, tuple) and name[0] == key for name in block.names):
-            return block, DOT, "*" + key
-    raise Refusal(f"ORDER BY of a set operation: {text} is no output column")
 
 
 def dotted(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
@@ -195,8 +180,8 @@ def after(functions: Functions, frame: Frame, aux: Aux, kind: str, text: str) ->
     if kind == "w":
         word = text.upper()
         if word in _AFTER_WORDS:
-            if word == "IS" and isinstance(aux, Ordinal | Constant) and _is_term(frame):
-                raise Refusal("a constant, which SQLite works out and takes for the number of a column")
+            if word in ("IS", "AND") and _is_term(frame):
+                return _constant_checked(frame, aux, word)
             return _AFTER_WORDS[word](_going_on(frame, aux))
         if isinstance(frame, Mark):
             return _mark_word(frame, AFTER, aux, word)
@@ -209,8 +194,27 @@ def after(functions: Functions, frame: Frame, aux: Aux, kind: str, text: str) ->
     raise Refusal(f"{text or 'the end'} inside an expression that is still open")
 
 
-def _is_term(frame: Frame) -> bool:
-    return isinstance(frame, Block) and frame.phase in (GROUP, ORDER)
+def _is_term(frame: Frame, *, alone: bool = False) -> bool:
+    """Whether what is written may be the whole of a term of GROUP BY or ORDER BY, less brackets around it.
+
+    It may also be what - or AND stands before, unless it must be `alone`.
+    """
+    while isinstance(frame, Mark):
+        if frame.kind != "paren" or not frame.first or (alone and frame.name in (NEGATED, AND_OPERAND)):
+            return False
+        frame = frame.up
+    return frame.phase in (GROUP, ORDER)
+
+
+def _constant_checked(frame: Frame, aux: Aux, word: str) -> Moved:
+    """The stack after IS or AND in a term; SQLite works out `1 IS NULL` and `0 AND x` and takes the result for an ordinal."""
+    if word == "IS":
+        if isinstance(aux, Ordinal | Constant | Zero):
+            raise Refusal("IS after a constant, which SQLite works out and takes for the number of a column")
+        return _is(_going_on(frame, aux))
+    if isinstance(aux, Zero) or (isinstance(aux, Ordinal) and aux.n == 0):
+        raise Refusal("0 AND ..., which SQLite takes for column 0")
+    return _and(_going_on(frame, aux))[0], OPERAND if frame.between else AND_OPERAND, None
 
 
 def _going_on(frame: Frame, aux: Aux) -> Frame:
@@ -288,12 +292,12 @@ def opened(frame: Frame, at: str, aux: Aux, kind: str, text: str) -> Moved:
     if kind != "o" or text != "(":
         raise Refusal("( expected")
     if at == LIST_OPEN:
-        return _mark(frame, "list"), LIST_START, None
+        return opened_mark(frame, "list"), LIST_START, None
     if at == EXISTS_OPEN:
-        return _mark(frame, "exists"), EXISTS_START, None
+        return opened_mark(frame, "exists"), EXISTS_START, None
     assert isinstance(aux, Mark)
     frame = rebuilt(frame, 0, lambda b: b._replace(windows=True))
-    over = _mark(frame, "over")._replace(
+    over = opened_mark(frame, "over")._replace(
         win_ok=False, has_agg=aux.has_agg, own_ref=aux.own_ref, refs=aux.refs
     )
     return over, OVER_START, None
@@ -323,7 +327,7 @@ def _mark_word(frame: Mark, at: str, aux: Aux, word: str) -> Moved:
         if word == "ELSE" and part == "then":
             return frame._replace(name="else"), OPERAND, None
         if word == "END" and part in ("then", "else"):
-            return _popped(frame), AFTER, None
+            return popped(frame), AFTER, None
     if frame.kind == "cast" and word == "AS":
         return frame, TYPE, None
     if frame.kind == "over":
@@ -356,55 +360,6 @@ def over_start(functions: Functions, frame: Frame, kind: str, text: str) -> Move
     raise Refusal("PARTITION BY or ORDER BY expected")
 
 
-def cast_type(frame: Frame, kind: str, text: str) -> Moved:
-    """The type of a CAST."""
-    if kind == "w" and text.upper() in TYPES:
-        return frame, TYPED, None
-    raise Refusal(f"{text} is no type")
-
-
-def typed(frame: Frame, kind: str, text: str) -> Moved:
-    """The end of a CAST."""
-    assert isinstance(frame, Mark)
-    if kind == "o" and text == ")":
-        return _popped(frame), AFTER, None
-    raise Refusal(") expected after the type")
-
-
-def _mark(frame: Frame, kind: str, depth: int | None = None, name: str = "base") -> Mark:
-    tracked = isinstance(frame, Mark) and frame.tracked
-    depth = deeper(frame) if depth is None else depth
-    return Mark(frame, kind, depth, frame.agg_ok, frame.win_ok, name=name, tracked=tracked)
-
-
-def _call(functions: Functions, frame: Frame, text: str) -> Moved:
-    word = text.upper()
-    if word == "CAST":
-        return _mark(frame, "cast"), FIRST, None
-    function = functions.get(word)
-    if function is None:
-        raise Refusal(f"no such function: {text}")
-    mark = _mark(frame, "call", name=word)
-    if function.aggregate:
-        if not function.scalar and not (frame.agg_ok or frame.win_ok):
-            raise Refusal(f"misuse of {'window function' if function.window_only else 'aggregate'} {word}")
-        if function.window_only and (not frame.win_ok or block_of(frame).foreign):
-            raise Refusal(f"misuse of window function {word}")
-        if not function.scalar:
-            inside = frame.agg_ok and frame.win_ok
-            mark = mark._replace(agg_ok=inside, win_ok=False)
-        if not mark.tracked and block_of(frame).sees_out():
-            mark = mark._replace(tracked=True)
-    return mark, FIRST, None
-
-
-def _distinct(mark: Mark) -> Mark:
-    """The mark of an aggregate after DISTINCT: no window, so no aggregate inside."""
-    if mark.name in ("LAG", "LEAD") or not (mark.up.agg_ok):
-        raise Refusal("DISTINCT is for aggregates")
-    return mark._replace(distinct=True, agg_ok=False, win_ok=False)
-
-
 def _comma(functions: Functions, mark: Mark) -> Moved:
     if mark.like:
         mark = mark._replace(like=False)
@@ -419,43 +374,18 @@ def _comma(functions: Functions, mark: Mark) -> Moved:
 
 def _close(functions: Functions, mark: Mark, aux: Aux) -> Moved:
     if mark.kind == "paren":
-        return _popped(mark), AFTER, aux if mark.first else None
+        if mark.name == NEGATED:
+            aux = Ordinal(-aux.n) if isinstance(aux, Ordinal) else ZERO if isinstance(aux, Zero) else None
+        if mark.name == AND_OPERAND:
+            aux = ZERO if isinstance(aux, Zero) or (isinstance(aux, Ordinal) and aux.n == 0) else None
+        return popped(mark), AFTER, aux if mark.first else None
     if mark.kind == "list":
-        return _popped(mark), AFTER, None
+        return popped(mark), AFTER, None
     if mark.kind == "over":
-        return _popped(mark)._replace(has_win=True), AFTER, None
+        return popped(mark)._replace(has_win=True), AFTER, None
     if mark.kind == "call":
-        return _close_call(functions, mark, mark.n + 1)
+        return closed_call(functions, mark, mark.n + 1)
     raise Refusal(") cannot stand here")
-
-
-def _close_call(functions: Functions, mark: Mark, n: int) -> Moved:
-    function = functions[mark.name]
-    if not mark.distinct and function.takes(n, over_rows=False):
-        return _popped(mark), AFTER, None
-    if not function.takes(n, over_rows=True) or (mark.distinct and n != 1):
-        raise Refusal(f"wrong number of arguments to function {mark.name}")
-    if mark.has_win or (must_be_window(functions, mark) and not can_be_window(mark)):
-        raise Refusal(f"misuse of aggregate or window function inside or as {mark.name}")
-    return mark.up, AFTER_AGGREGATE, mark
-
-
-def must_be_window(functions: Functions, mark: Mark) -> bool:
-    """Whether OVER must follow this closed call."""
-    return functions[mark.name].window_only or mark.has_agg or not mark.up.agg_ok
-
-
-def can_be_window(mark: Mark) -> bool:
-    """Whether OVER may follow this closed call."""
-    return mark.up.win_ok and not mark.distinct and not block_of(mark.up).foreign
-
-
-def argument_star(functions: Functions, frame: Frame, kind: str, text: str) -> Moved:
-    """The end of COUNT(*)."""
-    assert isinstance(frame, Mark)
-    if kind == "o" and text == ")":
-        return _close_call(functions, frame, 0)
-    raise Refusal(") expected after COUNT(*")
 
 
 def after_aggregate(functions: Functions, frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
@@ -467,37 +397,4 @@ def after_aggregate(functions: Functions, frame: Frame, aux: Aux, kind: str, tex
         return frame, OVER_OPEN, aux
     if must_be_window(functions, aux):
         raise Refusal(f"misuse of aggregate or window function {aux.name}")
-    return after(functions, _aggregated(frame, aux), None, kind, text)
-
-
-def _aggregated(frame: Frame, call: Mark) -> Frame:
-    """The stack with a finished aggregate counted for the block that owns it."""
-    if not call.tracked or call.own_ref or not call.refs:
-        return _merged(frame._replace(has_agg=True), call)
-    block = block_of(frame)
-    if block.phase != SELECT:
-        return give_aggregate_outside(frame, call.refs)
-    if not all(is_outside(block, *ref) for ref in call.refs):
-        return _merged(frame._replace(has_agg=True), call)
-    n = owner_outside(block, call.refs)
-    aliases = {alias for alias, _ in call.refs}
-    if (n == 0 or not frame_in(frame, n).agg_ok) and len(aliases) == 1:
-        keys = frozenset(key for _, key in call.refs)
-        strict = demand(block, aliases.pop(), keys, strict=True)
-        return _merged(rebuilt(frame, 0, lambda _: strict)._replace(has_agg=True), call)
-    maybe: tuple[int, frozenset[Pair]] = (len(block.outs), call.refs)
-    return rebuilt(frame, 0, lambda b: b._replace(maybe=(*b.maybe, maybe)))
-
-
-def _popped(mark: Mark) -> Frame:
-    """The frame below, with what the mark held counted for it."""
-    up = mark.up
-    if mark.has_agg or mark.has_win:
-        up = up._replace(has_agg=up.has_agg or mark.has_agg, has_win=up.has_win or mark.has_win)
-    return _merged(up, mark)
-
-
-def _merged(frame: Frame, mark: Mark) -> Frame:
-    if isinstance(frame, Mark) and frame.tracked and (mark.own_ref or mark.refs):
-        return frame._replace(own_ref=frame.own_ref or mark.own_ref, refs=frame.refs | mark.refs)
-    return frame
+    return after(functions, aggregated(frame, aux), None, kind, text)

@@ -11,6 +11,8 @@ from groundql.records import Schema
 SOURCE_ALIASES = tuple(f"T{n}" for n in range(1, 20))  # the dialect's names for sources
 MAX_SOURCES = 6  # in one block; no gold query has more
 
+MAX_KEPT = 2_000  # sets of bare names whose tables are remembered
+
 _ALIAS = re.compile(r"[Tt](?:[1-9]|1[0-9])")
 _UPPER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
@@ -50,6 +52,7 @@ class Catalog:
     """The tables and CTEs that a block can name, with an index by column and one by spelling; never changed."""
 
     __slots__ = (
+        "_signatures",
         "by_key",
         "column_spellings",
         "everything",
@@ -74,6 +77,7 @@ class Catalog:
         self.table_spellings = sorted((quoted(table.name), table.key) for table in tables)
         self.widths = frozenset(table.width for table in tables)
         self.named = sum(1 << n for n, table in enumerate(tables) if table.has)  # tables with a named column
+        self._signatures: dict[frozenset[str], tuple[int, ...]] = {}
         self.memo: dict[object, bool] = {}  # answers of the cover search, shared by all states
 
     def __eq__(self, other: object) -> bool:
@@ -95,6 +99,19 @@ class Catalog:
         n = self.by_key.get(key)
         return None if n is None else self.tables[n]
 
+    def signatures(self, bare: frozenset[str]) -> tuple[int, ...]:
+        """Of each table which of these names it has: bit k for the k-th of them in order."""
+        known = self._signatures.get(bare)
+        if known is None:
+            found = [0] * len(self.tables)
+            for k, name in enumerate(sorted(bare)):
+                for n in bits_of(self.holders.get(name, 0)):
+                    found[n] |= 1 << k
+            if len(self._signatures) >= MAX_KEPT:
+                self._signatures.clear()
+            known = self._signatures[bare] = tuple(found)
+        return known
+
     def can_sum_to(self, width: int, n: int) -> bool:
         """Whether at most `n` sources, at least one, have `width` columns together."""
         sums = {0}
@@ -113,6 +130,14 @@ class Catalog:
         for key in need:
             bits &= self.holders.get(key, 0)
         return bits
+
+
+def bits_of(mask: int) -> Iterator[int]:
+    """The positions of the bits that are set, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 def schema_catalog(schema: Schema) -> Catalog:

@@ -157,8 +157,10 @@ def check_stars(block: Block, *, complete: bool = False) -> None:
     declared = sum(table.width for _, table in block.sources)
     for total in totals:
         rest = block.limit - total - n_all * declared
-        if n_all == 0 or not complete:
+        if n_all == 0:
             fits = rest == 0 or (rest > 0 and not complete)
+        elif not complete:
+            fits = rest >= n_all * min(block.catalog.widths, default=1)
         else:
             slots = MAX_SOURCES - len(block.sources)
             more = block.catalog.can_sum_to(rest // n_all, slots) if rest > 0 and rest % n_all == 0 else False
@@ -193,7 +195,11 @@ def alias_choices(block: Block) -> list[str]:
 
 def can_take(block: Block, table: Table) -> bool:
     """Whether `table` can be the next source, under its own name or some alias."""
-    return can_declare(block, table.key, table) or can_take_with_alias(block, table)
+    if can_declare(block, table.key, table):
+        return True
+    if not block.pairs and not block.strict and block.source(table.key) is None:
+        return False  # nothing names an alias, so another one changes nothing
+    return can_take_with_alias(block, table)
 
 
 def can_take_with_alias(block: Block, table: Table) -> bool:

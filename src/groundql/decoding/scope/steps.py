@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+from groundql.decoding.scope import calls
 from groundql.decoding.scope import clauses as c
 from groundql.decoding.scope import expressions as e
+from groundql.decoding.scope.calls import Functions
 from groundql.decoding.scope.clauses import Moved
-from groundql.decoding.scope.expressions import Functions
 from groundql.decoding.scope.frames import Aux, Frame
 from groundql.decoding.scope.names import Refusal
 
@@ -50,15 +51,15 @@ _STEPS: dict[str, Step] = {
     **dict.fromkeys((c.NAMED, c.STARRED, c.LIMITED, c.COMPLETE), _boundary),
     **dict.fromkeys((c.LIMIT_N, c.OFFSET_N), _limit),
     c.AFTER: lambda f, frame, at, aux, kind, text: e.after(f, frame, aux, kind, text),
-    e.AFTER_AGGREGATE: lambda f, frame, at, aux, kind, text: e.after_aggregate(f, frame, aux, kind, text),
-    e.DOT: lambda f, frame, at, aux, kind, text: e.dotted(frame, aux, kind, text),
+    calls.AFTER_AGGREGATE: lambda f, frame, at, aux, kind, text: e.after_aggregate(f, frame, aux, kind, text),
+    c.DOT: lambda f, frame, at, aux, kind, text: e.dotted(frame, aux, kind, text),
     e.IS: lambda f, frame, at, aux, kind, text: e.is_tail(f, frame, kind, text),
     e.NOT_OPERATOR: lambda f, frame, at, aux, kind, text: e.not_operator(frame, kind, text),
     e.EXISTS_START: lambda f, frame, at, aux, kind, text: e.exists_start(frame, kind, text),
     e.OVER_START: lambda f, frame, at, aux, kind, text: e.over_start(f, frame, kind, text),
-    e.TYPE: lambda f, frame, at, aux, kind, text: e.cast_type(frame, kind, text),
-    e.TYPED: lambda f, frame, at, aux, kind, text: e.typed(frame, kind, text),
-    e.ARGUMENT_STAR: lambda f, frame, at, aux, kind, text: e.argument_star(f, frame, kind, text),
+    calls.TYPE: lambda f, frame, at, aux, kind, text: calls.cast_type(frame, kind, text),
+    calls.TYPED: lambda f, frame, at, aux, kind, text: calls.typed(frame, kind, text),
+    calls.ARGUMENT_STAR: lambda f, frame, at, aux, kind, text: calls.argument_star(f, frame, kind, text),
     c.DIRECTED: lambda f, frame, at, aux, kind, text: e.directed(f, frame, aux, kind, text),
     c.NULLS: lambda f, frame, at, aux, kind, text: c.nulls(frame, kind, text),
     c.BY: lambda f, frame, at, aux, kind, text: c.by(frame, kind, text),

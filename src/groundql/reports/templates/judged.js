@@ -232,6 +232,7 @@ function runCard(q, run, number) {
   if (run.findings) card.append(make("p", { class: "error" }, run.findings.join("; ")));
   if (run.gold) card.append(make("p", {}, make("small", {}, "Judged against another gold")), sqlBlock(run.gold));
   card.append(...resultTable(run.result));
+  if (run.strain !== undefined) card.append(make("small", {}, `strain ${run.strain}`));
   if (run.cut) card.append(make("p", { class: "error" }, "The answer was cut at the token limit."));
   if (run.text) card.append(make("details", { class: "prompt" }, make("summary", {}, "Raw answer"), make("pre", { tabindex: "0" }, run.text)));
   return card;

@@ -1,0 +1,106 @@
+"""What a writer says of its own answers, against what the judge says: abstentions, and strain as a warning of error."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from groundql.records import Verdict
+from groundql.reports.statistics import Z_95, wilson
+
+N_BINS = 5
+LEAST_STRAINED = 10  # answers with a strain, below which bins say nothing
+
+
+def choice_facts(verdicts: Sequence[Verdict], rung: str = "ex_strict") -> dict[str, Any]:
+    """`abstained` with the rate of `rung` among the answered, and `strain` in bins; each where there is any."""
+    found: dict[str, Any] = {}
+    n_abstained = sum(verdict.abstained for verdict in verdicts)
+    if n_abstained:
+        found["abstained"] = _rate(n_abstained, len(verdicts))
+        answered = [verdict for verdict in verdicts if not verdict.abstained]
+        if answered:
+            n_right = sum(bool(getattr(verdict, rung)) for verdict in answered)
+            found["answered"] = {"n": len(answered), "rung": rung, **_rate(n_right, len(answered))}
+    pairs = [
+        (verdict.strain, bool(getattr(verdict, rung)))
+        for verdict in verdicts
+        if verdict.strain is not None and math.isfinite(verdict.strain) and not verdict.abstained
+    ]
+    if pairs:
+        found["strain"] = {"n": len(pairs), "rung": rung, **separation(pairs)}
+        found["strain"]["bins"] = strain_bins(pairs) if len(pairs) >= LEAST_STRAINED else []
+    return found
+
+
+def strain_bins(pairs: Sequence[tuple[float, bool]], n_bins: int = N_BINS) -> list[dict[str, Any]]:
+    """Answers by strain in up to `n_bins` groups of about equal size, each with its rate of right ones.
+
+    Equal strains stay in one group, so that there may be fewer. `pairs` are (strain, right).
+    """
+    ordered = sorted(pairs)
+    groups: list[list[tuple[float, bool]]] = [[]]
+    for place, pair in enumerate(ordered):
+        is_due = place >= len(groups) * len(ordered) / n_bins
+        if groups[-1] and is_due and pair[0] != groups[-1][-1][0]:
+            groups.append([])
+        groups[-1].append(pair)
+    return [
+        {
+            "low_strain": group[0][0],
+            "high_strain": group[-1][0],
+            "n": len(group),
+            **_rate(sum(right for _, right in group), len(group)),
+        }
+        for group in groups
+    ]
+
+
+def separation(pairs: Sequence[tuple[float, bool]]) -> dict[str, Any]:
+    """How often a wrong answer has more strain than a right one, ties half: 1 separates, 0.5 says nothing.
+
+    `auroc` with a 95 % interval; None where all are right or all are wrong. Source of the interval: Hanley and
+    McNeil, Radiology 143 (1982), 29-36.
+    """
+    right = sorted(strain for strain, is_right in pairs if is_right)
+    wrong = sorted(strain for strain, is_right in pairs if not is_right)
+    if not right or not wrong:
+        return {"auroc": None}
+    n_above = below = equal = 0
+    for strain in wrong:
+        while below < len(right) and right[below] < strain:
+            below += 1
+        equal = max(equal, below)
+        while equal < len(right) and right[equal] == strain:
+            equal += 1
+        n_above += 2 * below + (equal - below)
+    area = n_above / (2 * len(right) * len(wrong))
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (len(wrong) - 1) * (one - area**2) + (len(right) - 1) * (two - area**2)
+    half = Z_95 * math.sqrt(max(0.0, variance) / (len(right) * len(wrong)))
+    return {"auroc": area, "low": max(0.0, area - half), "high": min(1.0, area + half)}
+
+
+def choice_lines(found: dict[str, Any]) -> list[str]:
+    """The same for people, a line each."""
+    lines = []
+    if "abstained" in found:
+        given = found.get("answered")
+        rest = (
+            f"; of the {given['n']} others {100 * given['rate']:.1f} % [{100 * given['low']:.1f}, "
+            f"{100 * given['high']:.1f}] are {given['rung']}"
+            if given
+            else ""
+        )
+        lines.append(f"{found['abstained']['count']} abstained: they pass no rung{rest}")
+    strain = found.get("strain")
+    if strain and strain["auroc"] is not None:
+        lines.append(
+            f"a wrong answer has more strain than a right one in {100 * strain['auroc']:.1f} % of pairs "
+            f"[{100 * strain['low']:.1f}, {100 * strain['high']:.1f}], n = {strain['n']}; 50 % says nothing"
+        )
+    return lines
+
+
+def _rate(count: int, n: int) -> dict[str, Any]:
+    low, high = wilson(count, n)
+    return {"count": count, "rate": count / n, "low": low, "high": high}
