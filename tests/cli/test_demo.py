@@ -26,21 +26,26 @@ def quick(model):
     ]
 
 
-def test_the_demo_leaves_a_run_two_judged_folders_and_a_page_and_prints_both_tables(tmp_path):
+def test_the_demo_leaves_a_run_three_judged_folders_and_a_page_and_prints_their_tables(tmp_path):
     model = save_tiny(tmp_path / "tiny", "llama")
     out = tmp_path / "demo"
     ended = groundql("demo", "--out", out, *quick(model))
     assert ended.status == 0, ended.stderr
-    for label in ("untuned", "tuned"):
+    for label in ("untuned", "tuned", "tuned-grounded"):
         tally = json.loads((out / "judged" / label / "tally.json").read_text())
         assert tally["n"] == 243
-        assert f"\n{label}\n" in ended.stdout
-    compared = json.loads((out / "comparison.json").read_text())
-    assert compared["n"] == 243
+        assert f"\n{label}: " in ended.stdout
+    # Four tokens are no query: held to the grammar the model must say so in place of writing half of one.
+    lines = (out / "judged" / "tuned-grounded" / "predictions.jsonl").read_text().splitlines()
+    assert {json.loads(line)["status"] for line in lines} == {"abstained"}
+    lines = (out / "judged" / "tuned" / "predictions.jsonl").read_text().splitlines()
+    assert {json.loads(line)["status"] for line in lines} == {"free"}
+    for name in ("comparison", "comparison-tuning", "comparison-grounding"):
+        assert json.loads((out / f"{name}.json").read_text())["n"] == 243
     assert (out / "adapter" / "adapter_config.json").is_file()
     page = (out / "report" / "report.html").read_text()
-    assert "untuned" in page
-    assert "tuned" in page
+    for label in ("untuned", "tuned", "tuned-grounded"):
+        assert label in page
 
 
 def test_the_demo_replaces_an_earlier_demo_and_nothing_else(tmp_path):

@@ -33,7 +33,14 @@ from groundql.training.packs import (
 from groundql.training.preflight import check_batches
 from groundql.training.run_folder import append_log, cut_log, last_checkpoint, n_dropped_steps
 from groundql.training.sharding import shard_base
-from groundql.training.step import fixed_size, install_step, probe_peak_mib, uses_spans
+from groundql.training.step import (
+    fixed_size,
+    hold_freed_memory,
+    install_step,
+    probe_peak_mib,
+    uses_spans,
+)
+from groundql.training.time_limit import CoolsByTheClock
 
 ScoreDev = Callable[[Any], dict[str, float]]  # the model to executed scores on dev: ex_strict, grounded
 OnStep = Callable[[int, int, float | None], None]  # step, steps in all, loss where one was logged
@@ -209,6 +216,8 @@ def train_adapter(
     """
     settings = config.training
     install_step(model, config, keeps, graph=graph)
+    if model.device.type == "cpu":
+        hold_freed_memory()
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
     if settings.shard_base:
         shard_base(model, model.device)
@@ -223,6 +232,11 @@ def train_adapter(
     probed_mib = probe_peak_mib(model, collate([max(rows, key=_n_tokens)]))
     guard = StepGuard()
     watch = _Watch(run_dir, on_step, guard, save_steps=settings.save_steps, last_step=last_step)
+    callbacks: list[TrainerCallback] = [watch]
+    if settings.max_minutes and settings.schedule != "constant" and processes.n_processes() == 1:
+        callbacks.insert(
+            0, CoolsByTheClock(settings.max_minutes * 60)
+        )  # several processes have several clocks
     set_seed(settings.seed)
     trainer = SqlTrainer(
         model=model,
@@ -231,7 +245,7 @@ def train_adapter(
         eval_dataset=Rows(dev_rows) if has_dev else None,
         data_collator=collate,
         compute_loss_func=label_loss,
-        callbacks=[watch],
+        callbacks=callbacks,
         guard=guard,
         optimizers=(optimizer, None),
     )
@@ -345,7 +359,7 @@ def _arguments(config: Config, run_dir: Path, model: Any, *, has_dev: bool) -> T
         report_to="none",
         seed=settings.seed,
         data_seed=settings.seed,
-        optim="adamw_torch_fused" if on_cuda else "adamw_torch",
+        optim="adamw_torch_fused",
         **chosen,
     )
     if arguments.world_size == 1:

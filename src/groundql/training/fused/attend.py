@@ -52,8 +52,7 @@ class PlainAttention:
         heads = qkv.view(len(qkv), -1, depth).transpose(0, 1)[None]  # (1, heads + 2 kv, T, d)
         q, k, v = heads.split([n_heads, n_kv, n_kv], dim=1)
         if isinstance(self.sees, PackLayout):
-            with_matmul = qkv.device.type == "cpu"
-            out = packed_attention(q, k, v, self.sees, None, with_matmul=with_matmul)[0]
+            out = packed_attention(q, k, v, self.sees, None, with_matmul=False)[0]
         else:
             k, v = (x.repeat_interleave(n_heads // n_kv, dim=1) for x in (k, v))
             out = scaled_dot_product_attention(q, k, v, attn_mask=self.sees[None, None])[0].transpose(0, 1)

@@ -144,8 +144,8 @@ def _ffn_backward(
     of_inner, of_down = AdapterGradients(layer.inner), AdapterGradients(layer.down)
     of_middle = torch.empty_like(grad)
     norm = layer.ffn_norm
-    inner_weight = merged(layer.inner, context.scratch[0])
-    down_weight = merged(layer.down, context.scratch[1])
+    inner_weight = merged(layer.inner, context.scratch[0], again=True)
+    down_weight = merged(layer.down, context.scratch[1], again=True)
     for place, some in enumerate(_pieces(grad, context)):
         middle, of_out = kept.middle[some], grad[some]
         normed = _norm(middle, norm, context)
@@ -168,7 +168,7 @@ def _attention_backward(
     """Gradients of the layer's input, and of the adapters of attention."""
     of_out, of_qkv = AdapterGradients(layer.out), AdapterGradients(layer.qkv)
     norm = layer.attention_norm
-    of_attended = of_middle @ merged(layer.out, context.scratch[1])
+    of_attended = of_middle @ merged(layer.out, context.scratch[1], again=True)
     of_out.add(kept.attended, of_middle)
     grad = context.attention.backward(of_attended, kept.qkv, kept.attended, kept.attention)
     context.ops.rotate_(grad, context.cos, context.sin, layer.n_rotated, back=True)
@@ -177,7 +177,7 @@ def _attention_backward(
     if layer.is_first:
         return None, grads
     of_x = context.ops.norm_backward(
-        grad @ merged(layer.qkv, context.scratch[0]),
+        grad @ merged(layer.qkv, context.scratch[0], again=True),
         x,
         norm.weight,
         is_layer_norm=norm.bias is not None,

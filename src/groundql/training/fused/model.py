@@ -16,6 +16,7 @@ from groundql.training.fused.attend import FlashAttention, PlainAttention
 from groundql.training.fused.graph import GraphedLoss
 from groundql.training.fused.head import element_ops, summed_loss
 from groundql.training.fused.layer import Keep, Layer, Norm, PassContext, run_layer
+from groundql.training.fused.pack_attention import PackAttention
 from groundql.training.fused.spans import Spans
 from groundql.training.fused.weights import read_matrix
 
@@ -91,10 +92,12 @@ class FusedModel:
         """
         x = self.decoder.embed_tokens(input_ids)[0]
         cos, sin = (one[0] for one in self.decoder.rotary_emb(x[None], position_ids))
-        attention: FlashAttention | PlainAttention
+        attention: FlashAttention | PackAttention | PlainAttention
         if isinstance(sees, Spans):
             window = getattr(self.config, "sliding_window", None) or 0
             attention = FlashAttention(sees, self.shape, window)
+        elif isinstance(sees, PackLayout) and x.device.type == "cpu":
+            attention = PackAttention(sees, self.shape)
         else:
             attention = PlainAttention(sees if isinstance(sees, PackLayout) else sees[0, 0], self.shape)
         context = PassContext(

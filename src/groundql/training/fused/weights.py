@@ -39,9 +39,9 @@ class Matrix:
     n_in: int
     bias: torch.Tensor | None = None  # (n_out,)
     rows: tuple[int, ...] = ()  # of each linear
-    dense: torch.Tensor | None = field(
-        default=None, repr=False
-    )  # on a CPU: the frozen weights, unpacked once
+    # On a CPU: the frozen weights, unpacked once, and the sum with the adapter of the last forward pass.
+    dense: torch.Tensor | None = field(default=None, repr=False)
+    merged: torch.Tensor | None = field(default=None, repr=False)
 
     @property
     def n_out(self) -> int:
@@ -83,8 +83,13 @@ def _read_linear(module: Any) -> Linear:
     )
 
 
-def merged(matrix: Matrix, buffer: torch.Tensor) -> torch.Tensor:
-    """W + scale B A as (n_out, n_in) in the buffer's type; on CUDA in the front of `buffer`, a flat scratch."""
+def merged(matrix: Matrix, buffer: torch.Tensor, *, again: bool = False) -> torch.Tensor:
+    """W + scale B A as (n_out, n_in) in the buffer's type; on CUDA in the front of `buffer`, a flat scratch.
+
+    `again`: for the backward of a pass; on a CPU what its forward made is still there.
+    """
+    if buffer.device.type == "cpu":
+        return _merged_on_cpu(matrix, buffer.dtype, again=again)
     if not is_recent_cuda(buffer.device):
         return _merged_plain(matrix, buffer.dtype)
     from groundql.training.fused.unpack import merge_4bit, merge_dense
@@ -101,15 +106,30 @@ def merged(matrix: Matrix, buffer: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def _merged_plain(matrix: Matrix, dtype: torch.dtype) -> torch.Tensor:
-    """The same in torch. On a CPU the frozen weights are unpacked once and kept: memory is not short there."""
-    dense: torch.Tensor = matrix.dense
+def _merged_on_cpu(matrix: Matrix, dtype: torch.dtype, *, again: bool) -> torch.Tensor:
+    """The frozen weights are unpacked once, and the sum has a place of its own: memory is not short there."""
+    if again and matrix.merged is not None:
+        return matrix.merged
     if matrix.dense is None:
-        dense = torch.cat([_unpacked(linear.base, dtype) for linear in matrix.linears])
-        matrix.dense = dense if dense.device.type == "cpu" else None
+        matrix.dense = torch.cat([_unpacked(linear.base, dtype) for linear in matrix.linears])
+    frozen: torch.Tensor = matrix.dense
     if all(linear.adapter is None for linear in matrix.linears):
-        return dense
-    out: torch.Tensor = dense.clone() if matrix.dense is not None else dense
+        return frozen
+    if matrix.merged is None:
+        matrix.merged = frozen.clone()
+    out: torch.Tensor = matrix.merged
+    for linear, of_frozen, part in zip(
+        matrix.linears, frozen.split(matrix.rows), out.split(matrix.rows), strict=True
+    ):
+        if linear.adapter:
+            a, b, scale = linear.adapter
+            torch.addmm(of_frozen, b.to(dtype), a.to(dtype), alpha=scale, out=part)
+    return out
+
+
+def _merged_plain(matrix: Matrix, dtype: torch.dtype) -> torch.Tensor:
+    """On CUDA cards before Ampere, in torch."""
+    out = torch.cat([_unpacked(linear.base, dtype) for linear in matrix.linears])
     for linear, part in zip(matrix.linears, out.split(matrix.rows), strict=True):
         if linear.adapter:
             a, b, scale = linear.adapter
