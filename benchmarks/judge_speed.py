@@ -21,7 +21,6 @@ they are not, the benchmark fails.
 """
 
 import dataclasses
-import functools
 import json
 import math
 import multiprocessing
@@ -52,9 +51,9 @@ from groundql.verdicts.cases import Judging
 
 N_PROCESSES = 2
 N_REPEATS = 7
-N_REPEATS_OF_ALL = 3
+N_REPEATS_OF_ALL = 2
 DEADLINE_S = 30.0
-GUARD_ROUNDS = 7
+GUARD_ROUNDS = 15
 Pair = tuple[str, str, str]  # database file, prediction, gold
 
 
@@ -193,7 +192,9 @@ def guard_us(data: DataSet) -> dict[str, float]:
     for question in data.questions:
         by_database.setdefault(question.db_id, []).append(question.gold_sql or "")
     plain = {
-        db_id: apsw.Connection(str(sqlite_file(data.databases[db_id])), flags=apsw.SQLITE_OPEN_READONLY)
+        db_id: apsw.Connection(
+            str(sqlite_file(data.databases[db_id])), flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=0
+        )
         for db_id in by_database
     }
     guarded = {
@@ -202,7 +203,7 @@ def guard_us(data: DataSet) -> dict[str, float]:
     runs = [(db_id, sql) for db_id, queries in by_database.items() for sql in queries]
 
     def run_plain(db_id: str, sql: str) -> None:
-        plain[db_id].execute(sql, can_cache=False).fetchall()
+        plain[db_id].execute(sql).fetchall()
 
     for db_id, sql in list(runs):  # text that is not UTF-8 ends the plain run and costs ours a second one
         try:
@@ -210,15 +211,13 @@ def guard_us(data: DataSet) -> dict[str, float]:
         except (apsw.Error, UnicodeDecodeError):
             runs.remove((db_id, sql))
 
-    def run_with(db_id: str, sql: str, counts_steps: bool) -> None:
-        limits = {"deadline_s": DEADLINE_S, "max_rows": 100_000}
-        run_guarded(guarded[db_id], sql, **limits, counts_steps=counts_steps)
+    def run_guarded_alone(db_id: str, sql: str) -> None:
+        run_guarded(guarded[db_id], sql, deadline_s=DEADLINE_S, max_rows=100_000, counts_steps=False)
 
-    ways = {
-        "plain": run_plain,
-        "guarded": functools.partial(run_with, counts_steps=False),
-        "guarded_and_counted": functools.partial(run_with, counts_steps=True),
-    }
+    def run_counted(db_id: str, sql: str) -> None:
+        run_guarded(guarded[db_id], sql, deadline_s=DEADLINE_S, max_rows=100_000)
+
+    ways = {"plain": run_plain, "guarded": run_guarded_alone, "guarded_and_counted": run_counted}
     least_s = {name: [math.inf] * len(runs) for name in ways}
     for _ in range(GUARD_ROUNDS):
         for name, way in ways.items():

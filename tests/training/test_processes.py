@@ -19,7 +19,7 @@ from tests.training.several import in_processes
 from tests.training.test_trainer import EXAMPLES, adapter, log, same, train, with_lora
 
 SEVEN = EXAMPLES[:7]  # with two questions a pack: four packs, one of them of a single question
-EVEN = {"epochs": 2, "learning_rate": 0.003}
+EVEN = {"epochs": 2, "learning_rate": 0.003, "dropout": 0.0}
 
 
 def recorded(run_dir, **options):
@@ -36,13 +36,16 @@ def recorded(run_dir, **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", seen)
         _, result = train(run_dir, model=model, **options)
+    assert (model.label_loss_through is not None) == (
+        options.get("packing") != "none"
+    )  # packs: the fused step
     return adapter(model), steps, result
 
 
 @pytest.mark.parametrize(
     ("recipe", "n_examples"),
     [
-        ({}, 8),  # 4 packs: two each
+        ({}, 8),  # 4 packs: two each; through the fused step
         ({"pack_tokens": 100}, 7),  # 7 packs: one process has a blank
         pytest.param({"packing": "none", "batch_size": 2}, 7, marks=pytest.mark.slow),
     ],
@@ -76,7 +79,7 @@ def test_two_processes_take_the_steps_of_one_with_the_same_packs(tmp_path, recip
 
 @pytest.mark.slow
 def test_two_processes_killed_by_signal_9_resume_to_the_same_bits(tmp_path):
-    recipe = {"epochs": 4, "save_steps": 1, "logging_steps": 2, "dev": EXAMPLES[:2]}
+    recipe = {"epochs": 4, "save_steps": 1, "logging_steps": 2, "dev": EXAMPLES[:2], "dropout": 0.0}
     work = lambda name, **more: lambda rank: adapter(train(tmp_path / name, **recipe, **more)[0])  # noqa: E731
     whole, _ = in_processes(2, work("whole"), tmp_path / "found")
 
@@ -95,7 +98,7 @@ def test_two_processes_killed_by_signal_9_resume_to_the_same_bits(tmp_path):
     assert log(tmp_path / "killed") == log(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("quantization", ["none", "nf4"])
+@pytest.mark.parametrize("quantization", [pytest.param("none", marks=pytest.mark.slow), "nf4"])
 def test_a_base_in_parts_trains_the_same_adapter_bit_for_bit(tmp_path, quantization):
     base = save_tiny(tmp_path / "m", "llama")
 

@@ -93,6 +93,7 @@ def test_killed_again_and_again_it_still_ends_the_same(tmp_path, whole):
 @pytest.mark.parametrize(
     "training",
     [
+        {"epochs": 2, "save_steps": 2, "logging_steps": 5, "dropout": 0.0},  # the fused step
         {"epochs": 2, "save_steps": 2, "logging_steps": 5},
         {"epochs": 2, "packing": "none", "batch_size": 3, "save_steps": 2, "logging_steps": 2},
         {"epochs": 3, "accumulation": 3, "save_steps": 1, "logging_steps": 4},  # 4 packs: a short last step

@@ -32,13 +32,16 @@ class Killed(Exception):
     """Stands for the process being killed."""
 
 
-def settings(**training):
-    """A config that only the trainer reads: two questions a pack, and dropout, so that chance matters."""
+def settings(dropout=0.1, **training):
+    """A config that only the trainer reads: two questions a pack, and dropout, so that chance matters.
+
+    Without dropout, packs go through the fused step.
+    """
     return Config.model_validate(
         {
             "model": {"name": "tiny"},
             "data": {"train": "-", "dev": "-"},
-            "lora": {"rank": 2, "alpha": 4, "dropout": 0.1},
+            "lora": {"rank": 2, "alpha": 4, "dropout": dropout},
             "training": {
                 "epochs": 2,
                 "pack_tokens": 170,
@@ -58,7 +61,7 @@ def train(
     """The trained model and the result."""
     config = settings(**training)
     run_dir.mkdir(exist_ok=True)
-    model = model or with_lora(seed=config.training.seed)
+    model = model or with_lora(seed=config.training.seed, dropout=config.lora.dropout)
     result = train_adapter(
         model,
         examples,

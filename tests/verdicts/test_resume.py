@@ -45,11 +45,12 @@ def test_another_run_begins_anew(tmp_path, change):
         assert partial.known == []
 
 
-def test_a_killed_judge_resumes_and_ends_with_all_verdicts(tmp_path):
+@pytest.mark.parametrize("split", ["dev", "train"], ids=["by worker processes", "by forked processes"])
+def test_a_killed_judge_resumes_and_ends_with_all_verdicts(tmp_path, split):
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
     from groundql.questions.load import load_data
 
-    questions = load_data("pocket#dev").questions
+    questions = load_data(f"pocket#{split}").questions
     lines = [f'{{"question_id": "{q.question_id}", "sql": "SELECT 1"}}' for q in questions[:-1]]
     lines.append(f'{{"question_id": "{questions[-1].question_id}", "sql": "{endless}"}}')
     (tmp_path / "p.jsonl").write_text("\n".join(lines))
@@ -60,13 +61,13 @@ def test_a_killed_judge_resumes_and_ends_with_all_verdicts(tmp_path):
         "judge",
         tmp_path / "p.jsonl",
         "--data",
-        "pocket#dev",
+        f"pocket#{split}",
         "--out",
         tmp_path,
     ]
-    command += ["--deadline-s", "4", "--instances", "0", "--timings", "0"]
+    command += ["--deadline-s", "4", "--instances", "0", "--timings", "0", "--ladder-only"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(300):
+    for _ in range(1200):
         if (tmp_path / NAME).is_file() and (tmp_path / NAME).read_text().count("\n") > 30:
             break
         time.sleep(0.05)

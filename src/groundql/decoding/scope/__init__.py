@@ -12,7 +12,7 @@ A state is a tuple that shares what has not changed with the state before: `adva
 Stricter than SQLite on purpose:
 
 - A bare name binds in its own block. In SQLite it may stand for a column of a query around it, by accident.
-- GROUP BY and ORDER BY of a subquery name its own columns and outputs only; SQLite before 3.5x knows no other.
+- GROUP BY and ORDER BY of a subquery name its own columns and outputs only: SQLite 3.40 takes no other, 3.54 does.
 - Sources are at most six in a block, no two of one name, aliases are T1 to T19; brackets are at most ten deep.
 - ON of a LEFT JOIN names nothing to its right, also where SQLite would turn it into an inner join; ON names no output.
 - Every CTE, every output and every ORDER BY is checked, also where SQLite drops it unread; a CTE names earlier ones.
@@ -22,8 +22,7 @@ Stricter than SQLite on purpose:
 - No derived tables, no row values, no comments, no `"name"`, no WHERE without FROM, and no other syntax that the dialect
   lacks.
 
-Known holes, left to the gate: `x AND 0` as a whole term of GROUP BY or ORDER BY (SQLite takes it for column 0). Late, not
-wrong: where stars of several kinds must give an exact number of columns, and where one alias could be declared in two
+Late, not wrong: where stars of several kinds must give an exact number of columns, and where one alias could be declared in two
 blocks that both still wait for their FROM, a dead end may be seen some words after it arose.
 """
 

@@ -19,8 +19,10 @@ from groundql.decoding.scope.frames import (
     Frame,
     Ordinal,
     Out,
+    OutputOnly,
     Pair,
     Plain,
+    Zero,
     block_of,
 )
 from groundql.decoding.scope.names import (
@@ -41,8 +43,8 @@ from groundql.decoding.scope.obligations import (
     leave_from,
 )
 
-# What is expected next. The first three are for expressions.py; the rest is here.
-FIRST, OPERAND, AFTER = "first", "operand", "after"
+# What is expected next. The first four are for expressions.py; the rest is here.
+FIRST, OPERAND, AFTER, DOT = "first", "operand", "after", "dot"
 STARTING, SETOP, CTE_NAME, CTE_AS, CTE_OPEN, CTE_NEXT = (
     "starting", "setop", "cte name", "cte as", "cte open", "cte next"
 )  # fmt: skip
@@ -228,6 +230,8 @@ def _ended(block: Block, aux: Aux) -> Block:
     if block.phase == SELECT:
         ref = aux if isinstance(aux, Plain) else None
         return _with_out(block, Out(ref and ref.key, False, block.has_agg, block.has_win, ref))
+    if block.phase in (GROUP, ORDER) and isinstance(aux, Zero):
+        raise Refusal("... AND 0, which SQLite takes for column 0")
     if block.phase in (GROUP, ORDER) and isinstance(aux, Ordinal):
         if not 1 <= aux.n <= len(block.outs):
             raise Refusal(f"{block.phase.upper()} BY {aux.n}: there are {len(block.outs)} output columns")
@@ -362,3 +366,16 @@ def deeper(frame: Frame) -> int:
     if frame.depth >= MAX_DEPTH:
         raise Refusal(f"more than {MAX_DEPTH} open parentheses")
     return frame.depth + 1
+
+
+def compound_term(block: Block, kind: str, text: str) -> Moved:
+    """A term of the ORDER BY of a set operation: a number, or the name of an output of any operand."""
+    if kind == "n" and text.isdigit() and len(text) < 10 and 1 <= int(text) <= block.limit:
+        return block, AFTER, OutputOnly(text)
+    if kind in "wq" and fold(text) in block.names and not (kind == "w" and is_reserved(text.upper())):
+        return block, AFTER, OutputOnly(text)
+    if kind == "d":
+        key = fold(text)
+        if any(isinstance(name, tuple) and name[0] == key for name in block.names):
+            return block, DOT, "*" + key
+    raise Refusal(f"ORDER BY of a set operation: {text} is no output column")

@@ -20,6 +20,7 @@ from groundql.decoding.scope.clauses import (
     AFTER,
     BY,
     DIRECTED,
+    DOT,
     FIRST,
     OPERAND,
     Moved,
@@ -41,6 +42,7 @@ from groundql.decoding.scope.frames import (
     Ordinal,
     OutputOnly,
     Plain,
+    Zero,
     block_of,
     rebuilt,
 )
@@ -51,20 +53,20 @@ from groundql.decoding.scope.references import can_qualify, find_output, use_bar
 NEGATED, PAREN_START, LIST_START, EXISTS_START, LIST_OPEN, EXISTS_OPEN = (
     "negated", "paren start", "list start", "exists start", "list open", "exists open"
 )  # fmt: skip
-CASE_START, IS, NOT_OPERATOR, DOT = "case start", "is", "not operator", "dot"
-OVER_OPEN, OVER_START = "over open", "over start"
+CASE_START, IS, NOT_OPERATOR = "case start", "is", "not operator"
+OVER_OPEN, OVER_START, AND_OPERAND = "over open", "over start", "and operand"
 
 SUBQUERY_AT = {PAREN_START: SCALAR, LIST_START: LISTED, EXISTS_START: EXISTS}
-OPERAND_AT = frozenset([FIRST, OPERAND, NEGATED, PAREN_START, LIST_START, CASE_START, IS])
+OPERAND_AT = frozenset([FIRST, OPERAND, NEGATED, PAREN_START, LIST_START, CASE_START, IS, AND_OPERAND])
 OPERATORS = frozenset("=<>!+-*/%|&")
 VALUE_WORDS = frozenset(["NULL", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP"])
-CONSTANT = Constant()
+CONSTANT, ZERO = Constant(), Zero()
 
 
 def operand(functions: Functions, frame: Frame, at: str, kind: str, text: str) -> Moved:
     """An operand, or what may stand before one."""
     if isinstance(frame, Block) and frame.compound and frame.phase == ORDER:
-        return _compound_term(frame, kind, text)
+        return clauses.compound_term(frame, kind, text)
     if kind == "w":
         return _operand_word(frame, at, text)
     if kind == "d":
@@ -80,7 +82,7 @@ def operand(functions: Functions, frame: Frame, at: str, kind: str, text: str) -
             return frame, AFTER, Ordinal(int(text) if at == FIRST else -int(text))
         if whole and at == PAREN_START and isinstance(frame, Mark) and frame.first:
             return frame, AFTER, Ordinal(int(text))
-        return frame, AFTER, CONSTANT
+        return frame, AFTER, ZERO if at == AND_OPERAND and text == "0" else CONSTANT
     if kind == "s":
         return frame, AFTER, CONSTANT
     if kind == "c":
@@ -95,8 +97,8 @@ def _operand_sign(functions: Functions, frame: Frame, at: str, text: str) -> Mov
     if text == "-":
         return frame, NEGATED if whole else OPERAND, None
     if text == "(":
-        mark = opened_mark(frame, "paren", name="negated" if at == NEGATED else "base")
-        return mark._replace(first=whole or at == NEGATED), PAREN_START, None
+        mark = opened_mark(frame, "paren", name=at)
+        return mark._replace(first=whole or at in (NEGATED, AND_OPERAND)), PAREN_START, None
     if text == "*" and at == FIRST:
         if isinstance(frame, Block) and frame.phase == SELECT:
             return clauses.starred(frame, None)
@@ -141,30 +143,18 @@ def _operand_word(frame: Frame, at: str, text: str) -> Moved:
 def _named(frame: Frame, at: str, key: str) -> Moved:
     """The stack after a bare name."""
     aux = Plain(None, key) if at == FIRST or (isinstance(frame, Mark) and frame.first) else None
+    is_start = at == (PAREN_START if isinstance(frame, Mark) else FIRST)
     if (
-        at == FIRST
-        and isinstance(frame, Block)
-        and frame.phase == ORDER
-        and find_output(block_of(frame), key) is not None
+        is_start
+        and _is_term(frame, alone=True)
+        and block_of(frame).phase == ORDER
+        and find_output(block_of(frame), key)
     ):
         try:
             return use_bare(frame, key), AFTER, aux
         except Refusal:
             return frame, AFTER, OutputOnly(key)
     return use_bare(frame, key), AFTER, aux
-
-
-def _compound_term(block: Block, kind: str, text: str) -> Moved:
-    """A term of the ORDER BY of a set operation: a number, or the name of an output of any operand."""
-    if kind == "n" and text.isdigit() and len(text) < 10 and 1 <= int(text) <= block.limit:
-        return block, AFTER, OutputOnly(text)
-    if kind in "wq" and fold(text) in block.names and not (kind == "w" and is_reserved(text.upper())):
-        return block, AFTER, OutputOnly(text)
-    if kind == "d":
-        key = fold(text)
-        if any(isinstance(name, tuple) and name[0] == key for name in block.names):
-            return block, DOT, "*" + key
-    raise Refusal(f"ORDER BY of a set operation: {text} is no output column")
 
 
 def dotted(frame: Frame, aux: Aux, kind: str, text: str) -> Moved:
@@ -190,8 +180,8 @@ def after(functions: Functions, frame: Frame, aux: Aux, kind: str, text: str) ->
     if kind == "w":
         word = text.upper()
         if word in _AFTER_WORDS:
-            if word == "IS" and isinstance(aux, Ordinal | Constant) and _is_term(frame):
-                raise Refusal("a constant, which SQLite works out and takes for the number of a column")
+            if word in ("IS", "AND") and _is_term(frame):
+                return _constant_checked(frame, aux, word)
             return _AFTER_WORDS[word](_going_on(frame, aux))
         if isinstance(frame, Mark):
             return _mark_word(frame, AFTER, aux, word)
@@ -204,8 +194,27 @@ def after(functions: Functions, frame: Frame, aux: Aux, kind: str, text: str) ->
     raise Refusal(f"{text or 'the end'} inside an expression that is still open")
 
 
-def _is_term(frame: Frame) -> bool:
-    return isinstance(frame, Block) and frame.phase in (GROUP, ORDER)
+def _is_term(frame: Frame, *, alone: bool = False) -> bool:
+    """Whether what is written may be the whole of a term of GROUP BY or ORDER BY, less brackets around it.
+
+    It may also be what - or AND stands before, unless it must be `alone`.
+    """
+    while isinstance(frame, Mark):
+        if frame.kind != "paren" or not frame.first or (alone and frame.name in (NEGATED, AND_OPERAND)):
+            return False
+        frame = frame.up
+    return frame.phase in (GROUP, ORDER)
+
+
+def _constant_checked(frame: Frame, aux: Aux, word: str) -> Moved:
+    """The stack after IS or AND in a term; SQLite works out `1 IS NULL` and `0 AND x` and takes the result for an ordinal."""
+    if word == "IS":
+        if isinstance(aux, Ordinal | Constant | Zero):
+            raise Refusal("IS after a constant, which SQLite works out and takes for the number of a column")
+        return _is(_going_on(frame, aux))
+    if isinstance(aux, Zero) or (isinstance(aux, Ordinal) and aux.n == 0):
+        raise Refusal("0 AND ..., which SQLite takes for column 0")
+    return _and(_going_on(frame, aux))[0], OPERAND if frame.between else AND_OPERAND, None
 
 
 def _going_on(frame: Frame, aux: Aux) -> Frame:
@@ -365,8 +374,10 @@ def _comma(functions: Functions, mark: Mark) -> Moved:
 
 def _close(functions: Functions, mark: Mark, aux: Aux) -> Moved:
     if mark.kind == "paren":
-        if mark.name == "negated":
-            aux = Ordinal(-aux.n) if isinstance(aux, Ordinal) else None
+        if mark.name == NEGATED:
+            aux = Ordinal(-aux.n) if isinstance(aux, Ordinal) else ZERO if isinstance(aux, Zero) else None
+        if mark.name == AND_OPERAND:
+            aux = ZERO if isinstance(aux, Zero) or (isinstance(aux, Ordinal) and aux.n == 0) else None
         return popped(mark), AFTER, aux if mark.first else None
     if mark.kind == "list":
         return popped(mark), AFTER, None

@@ -12,9 +12,7 @@ MAX_DEPTH = 10  # open parentheses; gold has 7 at most, and SQLite's own limit l
 
 Frame: TypeAlias = "Block | Mark"
 Pair = tuple[str, str]  # (folded alias, folded column)
-Aux: TypeAlias = (
-    "Ordinal | Constant | Plain | OutputOnly | Mark | str | None"  # what is known of what stands before
-)
+Aux: TypeAlias = "Ordinal | Constant | Zero | Plain | OutputOnly | Mark | str | None"  # what is known of what stands before
 
 # What a block is for.
 TOP, CTE, SCALAR, LISTED, EXISTS = "top", "cte", "scalar", "in", "exists"
@@ -35,6 +33,10 @@ class Ordinal(NamedTuple):
 
 class Constant(NamedTuple):
     """What stands last is a literal, and not the whole of an item that is an integer."""
+
+
+class Zero(NamedTuple):
+    """The item is `... AND 0` so far, which SQLite works out as 0."""
 
 
 class Plain(NamedTuple):

@@ -52,7 +52,7 @@ _STEPS: dict[str, Step] = {
     **dict.fromkeys((c.LIMIT_N, c.OFFSET_N), _limit),
     c.AFTER: lambda f, frame, at, aux, kind, text: e.after(f, frame, aux, kind, text),
     calls.AFTER_AGGREGATE: lambda f, frame, at, aux, kind, text: e.after_aggregate(f, frame, aux, kind, text),
-    e.DOT: lambda f, frame, at, aux, kind, text: e.dotted(frame, aux, kind, text),
+    c.DOT: lambda f, frame, at, aux, kind, text: e.dotted(frame, aux, kind, text),
     e.IS: lambda f, frame, at, aux, kind, text: e.is_tail(f, frame, kind, text),
     e.NOT_OPERATOR: lambda f, frame, at, aux, kind, text: e.not_operator(frame, kind, text),
     e.EXISTS_START: lambda f, frame, at, aux, kind, text: e.exists_start(frame, kind, text),

@@ -8,7 +8,7 @@ from groundql.decoding.scope.calls import TYPE, TYPES, Functions
 from groundql.decoding.scope.frames import ORDER, Aux, Block, Frame, block_of, outer_blocks
 from groundql.decoding.scope.functions import deployed_functions
 from groundql.decoding.scope.names import SOURCE_ALIASES, Catalog, Refusal, fold, is_source_alias, keys_from
-from groundql.decoding.scope.references import can_qualify, use_bare
+from groundql.decoding.scope.references import can_qualify
 from groundql.decoding.scope.steps import step
 from groundql.prompts.render import quoted
 
@@ -35,7 +35,7 @@ def can_grow(
     if at in expressions.OPERAND_AT:
         return _operand_can_grow(functions, frame, at, written, callable_names)
     catalog = block_of(frame).catalog
-    if at == expressions.DOT:
+    if at == clauses.DOT:
         keys = keys_from(catalog.column_spellings, written)
         return any(_fits(functions, frame, at, aux, "q", key) for key in keys)
     if at == clauses.SOURCE:
@@ -67,24 +67,20 @@ def _operand_can_grow(
         for word in _kinds_of_call(callable_names, written):
             if _fits(functions, frame, at, None, "c", word):
                 return True
-    if _a_bare_name_fits(frame, block, written):
+    if _a_bare_name_fits(functions, frame, at, written):
         return True
     star = at == clauses.FIRST and isinstance(frame, Block)
     return any(can_qualify(frame, alias, star=star) for alias in _qualifiers(block, written))
 
 
-def _a_bare_name_fits(frame: Frame, block: Block, written: str) -> bool:
+def _a_bare_name_fits(functions: Functions, frame: Frame, at: str, written: str) -> bool:
+    block = block_of(frame)
     for key in keys_from(block.catalog.column_spellings, written):
-        if _binds(frame, key):
+        if _fits(functions, frame, at, None, "q", key):
             return True
-    for each in (block, *outer_blocks(block)):
-        for out in each.outs:
-            if out.aliased and out.name is not None and out.name.startswith(written):
-                key = fold(out.name)
-                # in ORDER BY an output's name may be the whole term even where it is ambiguous in an expression
-                if (frame is block and block.phase == ORDER) or _binds(frame, key):
-                    return True
-    return False
+    outs = (out for each in (block, *outer_blocks(block)) for out in each.outs if out.aliased)
+    names = (out.name for out in outs if out.name is not None and out.name.startswith(written))
+    return any(_fits(functions, frame, at, None, "q", name) for name in names)
 
 
 def _qualifiers(block: Block, written: str) -> Iterable[str]:
@@ -128,14 +124,6 @@ def _kinds_of_call(names: tuple[str, ...], written: str) -> tuple[str, ...]:
             kind = None if function is None else (bool(function.scalar), function.window_only)
             found.setdefault(kind, name)
     return tuple(found.values())
-
-
-def _binds(frame: Frame, key: str) -> bool:
-    try:
-        use_bare(frame, key)
-    except Refusal:
-        return False
-    return True
 
 
 def _fits(functions: Functions, frame: Frame, at: str, aux: Aux, kind: str, text: str) -> bool:
