@@ -14,7 +14,10 @@ from torch.distributed.tensor import DTensor
 from groundql.errors import SettingError
 from groundql.training import processes
 
-INTEGERS_SINCE = (2, 13)  # torch before it (2.11 was tried) makes every part a tensor that may want a gradient
+INTEGERS_SINCE = (
+    2,
+    13,
+)  # torch before it (2.11 was tried) makes every part a tensor that may want a gradient
 
 
 def shard_base(model: Any, device: torch.device) -> Any:
