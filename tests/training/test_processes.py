@@ -5,10 +5,10 @@ import torch
 from peft import get_peft_model_state_dict
 
 from groundql.config import LoraSettings, ModelSettings
-from groundql.errors import AskedWrongly, TrainingStopped
+from groundql.errors import AskedWrongly, SettingError, TrainingStopped
 from groundql.models.load import load_base
 from groundql.models.source import find_base
-from groundql.training import processes
+from groundql.training import processes, sharding
 from groundql.training.exact import Blank, Rows, SeededOrder, collate_rows
 from groundql.training.packs import IGNORE
 from groundql.training.processes import StoppedElsewhere
@@ -100,6 +100,8 @@ def test_two_processes_killed_by_signal_9_resume_to_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("quantization", [pytest.param("none", marks=pytest.mark.slow), "nf4"])
 def test_a_base_in_parts_trains_the_same_adapter_bit_for_bit(tmp_path, quantization):
+    if quantization == "nf4" and not sharding.splits_integers():
+        pytest.skip(f"torch {torch.__version__} splits no integers")
     base = save_tiny(tmp_path / "m", "llama")
 
     def work(rank, **training):
@@ -131,6 +133,20 @@ def test_a_base_in_parts_trains_the_same_adapter_bit_for_bit(tmp_path, quantizat
     assert first[1] == second[1] == whole[1] / 2
     assert first[2] == second[2]  # all take part in what the first is asked
     assert first[2] == pytest.approx(whole[2], abs=1e-4)
+
+
+def test_4_bit_parts_are_refused_where_torch_cannot_split_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, "INTEGERS_SINCE", (99, 0))
+    base = find_base(str(save_tiny(tmp_path / "m", "llama")))
+
+    def work(rank):
+        device = torch.device("cpu")
+        model = load_base(base, ModelSettings(name="m", compute_dtype="float32"), device=device)
+        sharding.shard_base(add_lora(model, LoraSettings(rank=2), seed=7), device)
+
+    for error in in_processes(2, work, tmp_path / "found"):
+        assert isinstance(error, SettingError)
+        assert "training.shard_base with 4-bit weights needs torch" in str(error)
 
 
 def test_dev_is_scored_by_the_first_and_chooses_the_checkpoint_of_both(tmp_path):
