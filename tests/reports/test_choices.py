@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundql.records import Completion, write_jsonl
+from groundql.records import Completion, Strain, write_jsonl
 from groundql.reports.causes import cause
 from groundql.reports.choices import choice_facts, choice_lines, separation, strain_bins
 from groundql.reports.page import write_report
@@ -93,7 +93,7 @@ def test_page_and_markdown_show_both(tmp_path):
     verdicts = [climbed(n, "ex_strict" if n < 12 else "ran", strain=n / 10) for n in range(20)]
     verdicts.append(climbed(20, "", abstained=True, error="abstained: no table fits"))
     write_jsonl(tmp_path / "verdicts.jsonl", verdicts)
-    said = [Completion(question_id="20", db_id="shop", text="", sql=None, status="abstained", reason="no table fits", strain=2.5)]  # fmt: skip
+    said = [Completion(question_id="20", db_id="shop", text="", sql=None, status="abstained", reason="no table fits", strain=Strain(total=2.5))]  # fmt: skip
     write_jsonl(tmp_path / "predictions.jsonl", said)
     page = write_report([tmp_path], tmp_path).read_text()
     assert "1 abstained: they pass no rung; of the 20 others 60.0 %" in page

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from groundql.databases.binding import twin_from_ddl
 from groundql.pipeline import judge_completions
 from groundql.prompts.extract import extract_sql
-from groundql.records import Completion, DatabaseFiles
+from groundql.records import Completion, DatabaseFiles, Strain
 from groundql.verdicts.ladder import climb
 from groundql.verdicts.parsing import depends_on_clock_or_chance, is_ordered, parse_query, sqlglot_accepts
 from tests.verdicts.conftest import BOOKSHOP, GOLD, completion, data_of
@@ -237,8 +237,15 @@ def test_deep_and_long_nonsense_ends_soon_and_is_refused(n, unit):
 
 
 def test_an_abstention_is_told_from_an_answer_without_sql():
+    strain = Strain(total=0.5, largest=0.3, at=2)
     answer = Completion(
-        question_id="0", db_id="", text="", sql=None, status="abstained", reason="no table fits", strain=0.5
+        question_id="0",
+        db_id="",
+        text="",
+        sql=None,
+        status="abstained",
+        reason="no table fits",
+        strain=strain,
     )
     (verdict,) = judge_completions(data_of([GOLD]), [answer])
     assert (verdict.extracted, verdict.ex_strict, verdict.abstained, verdict.strain) == (

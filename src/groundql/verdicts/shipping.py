@@ -22,15 +22,8 @@ def known_fields(question: Question, completion: Completion | None) -> dict[str,
         "gold_sql": question.gold_sql,
         "predicted_sql": completion.sql if completion else None,
         "abstained": completion is not None and completion.status == "abstained",
-        "strain": strain_of(completion) if completion else None,
+        "strain": completion.strain.total if completion and completion.strain else None,
     }
-
-
-def strain_of(completion: Completion) -> float | None:
-    """The strain as one number: of one that says more than that, its total."""
-    strain: Any = completion.strain
-    total = getattr(strain, "total", strain)
-    return None if total is None else float(total)
 
 
 def packed(verdict: Verdict, known: dict[str, Any]) -> Parcel:
