@@ -1,5 +1,6 @@
 """The data page: whole, on its own, safe, and honest about units and rows."""
 
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -89,8 +90,14 @@ def facts(
     return found.model_dump(mode="json")
 
 
+@cache
+def text_of(**changes: Any) -> str:
+    """The page; drawing it takes most of a second."""
+    return explore_page(facts(**changes))
+
+
 def test_the_page_is_well_formed_and_stands_alone() -> None:
-    page = Page(explore_page(facts()))
+    page = Page(text_of())
     assert page.tags.count("svg") >= 8
     assert len(page.ids) == len(set(page.ids))
     assert all(address.startswith("#") for address in page.addresses)
@@ -99,19 +106,19 @@ def test_the_page_is_well_formed_and_stands_alone() -> None:
 
 
 def test_it_follows_the_readers_light_or_dark_and_the_phones_width() -> None:
-    text = explore_page(facts())
+    text = text_of()
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport" content="width=device-width' in text
 
 
 def test_texts_of_the_data_cannot_become_markup() -> None:
-    page = Page(explore_page(facts()))
+    page = Page(text_of())
     assert "script" not in page.tags
     assert f"no such thing: {EVIL}" in page.text
 
 
 def test_numbers_are_those_of_the_facts() -> None:
-    text = Page(explore_page(facts(n=1200))).text
+    text = Page(text_of(n=1200)).text
     assert "1,200 questions" in text
     assert "1,199 golds run" in text
     assert "1,200 of 1,200 gold queries bind, 1,198 with double-quoted strings off." in text
@@ -123,16 +130,16 @@ def test_numbers_are_those_of_the_facts() -> None:
     [
         ({"rows": "synthetic"}, "Rows are synthetic in 1 of 1 databases", "Not checked"),
         ({"golds": False}, "Not checked", "golds bind"),
-        ({"tokenizer": ""}, "Lengths in characters", "tokens of"),
+        ({}, "Lengths in characters", "tokens of"),
         ({"tokenizer": "some model"}, "Lengths in tokens Tokens of some model", "in characters, not tokens"),
         ({"evidence": ""}, "No question carries evidence.", "groundql sample"),
     ],
 )
 def test_what_the_reader_must_know_is_said(changes: dict[str, Any], said: str, not_said: str) -> None:
-    text = Page(explore_page(facts(**changes))).text
+    text = Page(text_of(**changes)).text
     assert said in text
     assert not_said not in text
 
 
 def test_a_data_set_of_one_question_makes_a_page() -> None:
-    assert Page(explore_page(facts(n=1))).tags.count("svg") >= 8
+    assert Page(text_of(n=1)).tags.count("svg") >= 8

@@ -1,7 +1,6 @@
 """Judging on engines beside SQLite, from a JSONL file that names the database by its URL."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -29,8 +28,9 @@ PREDICTED = {
 }
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataSet:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    tmp_path = tmp_path_factory.mktemp("shop")
     connection = duckdb.connect(str(tmp_path / "shop.duckdb"))
     connection.execute("CREATE TABLE book (title VARCHAR, price DECIMAL(8, 2), day DATE)")
     connection.execute("INSERT INTO book VALUES ('Tides', 12.5, '1999-12-31'), ('Sand', 8, '2001-01-01')")
@@ -81,23 +81,28 @@ def judged(data: DataSet, sql: str, **settings) -> Verdict:
     return judge_completions(data, [answer], Judging(n_workers=1, **settings))[0]
 
 
-@pytest.mark.parametrize(
-    ("sql", "findings"),
-    [
-        ("SELECT title FROM books", ("invented table: books",)),
-        ("SELECT titel FROM book", ("invented column: titel",)),
-        ("SELECT b.title FROM book", ("invented alias: b.title",)),
-        ("SELECT name FROM book", ("misplaced column: name",)),
-        ("SELECT book.name FROM book", ("misplaced column: book.name",)),
-        ("SELECT STRFTIMEX(day) FROM book", ("invented function: STRFTIMEX",)),
-        ("SELECT coalesce(title, upper(title)), CAST(price AS INTEGER) FROM book WHERE day < current_date", ()),
-        ("SELECT title FROM book WHERE title = 'Dune'", ("foreign value: book.title = 'Dune'",)),
-        ("SELECT title FROM book WHERE title = 'tides' OR price = 8", ()),
-        ("SELECT title FROM book JOIN author ON title = name", ("join along no key: book.title = author.name",)),
-    ],
-)  # fmt: skip
-def test_names_and_doubts_are_found_by_duckdb_s_word(data, sql, findings):
-    assert judged(data, sql).findings == findings
+FOUND = {
+    "SELECT title FROM books": ("invented table: books",),
+    "SELECT titel FROM book": ("invented column: titel",),
+    "SELECT b.title FROM book": ("invented alias: b.title",),
+    "SELECT name FROM book": ("misplaced column: name",),
+    "SELECT book.name FROM book": ("misplaced column: book.name",),
+    "SELECT STRFTIMEX(day) FROM book": ("invented function: STRFTIMEX",),
+    "SELECT coalesce(title, upper(title)), CAST(price AS INTEGER) FROM book WHERE day < current_date": (),
+    "SELECT title FROM book WHERE title = 'Dune'": ("foreign value: book.title = 'Dune'",),
+    "SELECT title FROM book WHERE title = 'tides' OR price = 8": (),
+    "SELECT title FROM book JOIN author ON title = name": ("join along no key: book.title = author.name",),
+}  # fmt: skip
+
+
+def test_names_and_doubts_are_found_by_duckdb_s_word(data):
+    questions = [data.questions[0].model_copy(update={"question_id": str(n)}) for n in range(len(FOUND))]
+    answers = [
+        Completion(question_id=str(n), db_id="shop", text=sql, sql=sql) for n, sql in enumerate(FOUND)
+    ]
+    asked = data.model_copy(update={"questions": tuple(questions)})
+    verdicts = judge_completions(asked, answers, Judging(n_workers=1))
+    assert {verdict.predicted_sql: verdict.findings for verdict in verdicts} == FOUND
 
 
 def test_links_are_read_from_the_tree_where_the_engine_does_not_tell(data):
