@@ -97,9 +97,7 @@ FOUND = {
 
 def test_names_and_doubts_are_found_by_duckdb_s_word(data):
     questions = [data.questions[0].model_copy(update={"question_id": str(n)}) for n in range(len(FOUND))]
-    answers = [
-        Completion(question_id=str(n), db_id="shop", text=sql, sql=sql) for n, sql in enumerate(FOUND)
-    ]
+    answers = [Completion(question_id=str(n), db_id="shop", text=sql, sql=sql) for n, sql in enumerate(FOUND)]
     asked = data.model_copy(update={"questions": tuple(questions)})
     verdicts = judge_completions(asked, answers, Judging(n_workers=1))
     assert {verdict.predicted_sql: verdict.findings for verdict in verdicts} == FOUND
