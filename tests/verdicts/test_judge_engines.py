@@ -1,6 +1,7 @@
 """Judging on engines beside SQLite, from a JSONL file that names the database by its URL."""
 
 import json
+import shutil
 
 import pytest
 
@@ -146,11 +147,18 @@ def test_a_sample_of_such_data_reads_back(data, tmp_path):
 
 
 def test_a_changed_file_is_another_run(data, tmp_path):
-    first = run_fingerprint(data, [], Judging())
-    connection = duckdb.connect(str(tmp_path / "shop.duckdb"))
+    copy = tmp_path / "shop.duckdb"
+    files = data.databases["shop"]
+    shutil.copy(files.url.removeprefix("duckdb:"), copy)
+    moved = data.model_copy(
+        update={"databases": {"shop": files.model_copy(update={"url": f"duckdb:{copy}"})}}
+    )
+    first = run_fingerprint(moved, [], Judging())
+    assert run_fingerprint(moved, [], Judging()) == first
+    connection = duckdb.connect(str(copy))
     connection.execute("DELETE FROM book")
     connection.close()
-    assert run_fingerprint(data, [], Judging()) != first
+    assert run_fingerprint(moved, [], Judging()) != first
 
 
 def test_a_file_that_is_not_there_is_named_with_its_line(tmp_path):
