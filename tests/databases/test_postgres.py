@@ -120,7 +120,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             pytest.skip("run as root without a user postgres: PostgreSQL refuses to start")
         user = "postgres"
         os.chown(folder, account.pw_uid, account.pw_gid)
-        for parent in folder.parents[:3]:  # pytest's own folders: one more where tests run in several processes
+        for parent in folder.parents[
+            :3
+        ]:  # pytest's own folders: one more where tests run in several processes
             if parent.name.startswith(("pytest-", "popen-")):
                 parent.chmod(parent.stat().st_mode | 0o011)
     bin_dir, port = found[-1].parent, 20_000 + os.getpid() % 20_000
