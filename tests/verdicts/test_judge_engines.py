@@ -1,6 +1,7 @@
 """Judging on engines beside SQLite, from a JSONL file that names the database by its URL."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -28,9 +29,7 @@ PREDICTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    tmp_path = tmp_path_factory.mktemp("shop")
+def write_shop(tmp_path: Path) -> DataSet:
     connection = duckdb.connect(str(tmp_path / "shop.duckdb"))
     connection.execute("CREATE TABLE book (title VARCHAR, price DECIMAL(8, 2), day DATE)")
     connection.execute("INSERT INTO book VALUES ('Tides', 12.5, '1999-12-31'), ('Sand', 8, '2001-01-01')")
@@ -42,6 +41,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     ]
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return load_data(f"jsonl:{tmp_path / 'q.jsonl'}")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 def completions(data: DataSet) -> list[Completion]:
@@ -97,9 +101,7 @@ FOUND = {
 
 def test_names_and_doubts_are_found_by_duckdb_s_word(data):
     questions = [data.questions[0].model_copy(update={"question_id": str(n)}) for n in range(len(FOUND))]
-    answers = [
-        Completion(question_id=str(n), db_id="shop", text=sql, sql=sql) for n, sql in enumerate(FOUND)
-    ]
+    answers = [Completion(question_id=str(n), db_id="shop", text=sql, sql=sql) for n, sql in enumerate(FOUND)]
     asked = data.model_copy(update={"questions": tuple(questions)})
     verdicts = judge_completions(asked, answers, Judging(n_workers=1))
     assert {verdict.predicted_sql: verdict.findings for verdict in verdicts} == FOUND
@@ -147,7 +149,8 @@ def test_a_sample_of_such_data_reads_back(data, tmp_path):
     assert again.databases == data.databases
 
 
-def test_a_changed_file_is_another_run(data, tmp_path):
+def test_a_changed_file_is_another_run(tmp_path):
+    data = write_shop(tmp_path)
     first = run_fingerprint(data, [], Judging())
     connection = duckdb.connect(str(tmp_path / "shop.duckdb"))
     connection.execute("DELETE FROM book")
