@@ -16,9 +16,11 @@ from groundql.training.trainer import add_lora, train_adapter
 from tests.models.test_catalog import config_of
 
 RECIPES = {
-    "packs with checkpointing": {"pack_tokens": 4096, "checkpointing": True},
-    "large packs with checkpointing": {"pack_tokens": 8192, "checkpointing": True},
-    "packs without": {"pack_tokens": 2048},
+    "packs that keep nothing": {"pack_tokens": 4096, "checkpointing": True, "cuda_graph": False},
+    "large packs that keep nothing": {"pack_tokens": 8192, "checkpointing": True, "cuda_graph": False},
+    "packs that keep all": {"pack_tokens": 2048, "checkpointing": False, "cuda_graph": False},
+    "packs as one graph": {"pack_tokens": 2048, "checkpointing": True, "cuda_graph": True},
+    "packs that keep what fits 12 GiB": {"pack_tokens": 4096},
     "padded pairs with checkpointing": {"packing": "none", "batch_size": 2, "checkpointing": True},
 }
 
@@ -33,12 +35,13 @@ def test_the_measured_peak_is_within_10_percent_of_the_plan(name, recipe, tmp_pa
         model=ModelSettings(name=name),
         lora=LoraSettings(rank=32),
         data=DataSettings(train="pocket"),
-        training=TrainingSettings(epochs=1, select_by="last", **RECIPES[recipe]),
+        training=TrainingSettings(epochs=1, select_by="last", optimizer="adamw_8bit", **RECIPES[recipe]),
+        memory_gib=12 if "12 GiB" in recipe else None,
     )
     examples = some_examples(96)
-    lengths = [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
-    plan = plan_of(config, CATALOG[name], lengths)
-    measured_mib = train_peak_mib(CATALOG[name], config, examples, tmp_path, torch.device("cuda", 0))
+    plan = plan_of(config, CATALOG[name], lengths_of(examples))
+    device = torch.device("cuda", 0)
+    measured_mib = train_peak_mib(CATALOG[name], config, examples, tmp_path, device, plan)
     print(f"{name}, {recipe}: planned {plan.peak_mib:,.0f} MiB, measured {measured_mib:,.0f}")
     assert abs(plan.excess(measured_mib)) < 0.10
 
@@ -59,7 +62,9 @@ def test_the_measurement_itself_runs_where_there_is_no_gpu(tmp_path):
         data=DataSettings(train="pocket"),
         training=TrainingSettings(epochs=1, select_by="last", pack_tokens=4096),
     )
-    peak_mib = train_peak_mib(row, config, some_examples(2), tmp_path, torch.device("cpu"))
+    examples = some_examples(2)
+    plan = plan_of(config, row, lengths_of(examples))
+    peak_mib = train_peak_mib(row, config, examples, tmp_path, torch.device("cpu"), plan)
     assert (peak_mib is None) == (not torch.cuda.is_available())
 
 
@@ -83,8 +88,12 @@ def some_examples(n):
     ]
 
 
-def train_peak_mib(row, config, examples, run_dir, device):
-    """`max_memory_reserved` of a training by our trainer; None without CUDA."""
+def lengths_of(examples):
+    return [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
+
+
+def train_peak_mib(row, config, examples, run_dir, device, plan):
+    """`max_memory_reserved` of a training by our trainer with what the plan chose; None without CUDA."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     with device:
         model = AutoModelForCausalLM.from_config(config_of(row), dtype=dtype)
@@ -92,7 +101,16 @@ def train_peak_mib(row, config, examples, run_dir, device):
     model = add_lora(model, config.lora, seed=1)
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what loading has left behind is none of the training's
-    result = train_adapter(model, examples, [], config=config, run_dir=run_dir, pad_id=0)
+    result = train_adapter(
+        model,
+        examples,
+        [],
+        config=config,
+        run_dir=run_dir,
+        pad_id=0,
+        keeps=plan.keeps,
+        graph=plan.graph,
+    )
     return result.peak_mib
 
 

@@ -34,7 +34,7 @@ question_lists = st.lists(
 def test_a_sample_has_exactly_its_share_of_the_whole_and_of_every_stratum(
     questions: list[Question], fraction: float, seed: int
 ) -> None:
-    n_wanted = int(Fraction(fraction) * len(questions) + Fraction(1, 2))
+    n_wanted = int(Fraction(str(fraction)) * len(questions) + Fraction(1, 2))
     if n_wanted == 0:
         return
     kept = stratified_sample(questions, fraction, by=("evidence", "database"), seed=seed)
@@ -45,6 +45,15 @@ def test_a_sample_has_exactly_its_share_of_the_whole_and_of_every_stratum(
         for name, count in in_whole.items():
             exact = Fraction(n_wanted * count, len(questions))
             assert abs(in_sample[name] - exact) < 1
+
+
+@pytest.mark.parametrize(
+    ("fraction", "n", "n_kept"), [(0.15, 10, 2), (0.15, 9, 1), (0.45, 10, 5), (0.05, 10, 1)]
+)
+def test_a_half_is_rounded_up_and_a_fraction_is_what_was_written(
+    fraction: float, n: int, n_kept: int
+) -> None:
+    assert len(stratified_sample([question(number) for number in range(n)], fraction, seed=0)) == n_kept
 
 
 @given(question_lists, st.integers(0, 5))

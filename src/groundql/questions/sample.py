@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from fractions import Fraction
 from math import ceil, floor
 from random import Random
 
@@ -34,7 +35,7 @@ class Distance(Record):
 def stratified_sample(
     questions: Sequence[Question], fraction: float, *, by: Sequence[str] = ("evidence",), seed: int
 ) -> tuple[Question, ...]:
-    """`round(fraction * n)` questions, in their old order, with the shares of the whole.
+    """`fraction` of n questions, halves rounded up, in their old order, with the shares of the whole.
 
     Questions are put in order by their strata (first key outermost, strata and their members shuffled by `seed`) and
     taken at even distances from a random start. So every stratum of the first key, and every joint stratum, gets its
@@ -43,7 +44,9 @@ def stratified_sample(
     """
     if not 0 < fraction <= 1:
         raise SettingError(f"fraction must lie above 0 and up to 1, it is {fraction}")
-    n_taken = floor(fraction * len(questions) + 0.5)
+    n_taken = floor(
+        Fraction(str(fraction)) * len(questions) + Fraction(1, 2)
+    )  # 0.15 of 10 is 1.5, not a little less
     if n_taken == 0:
         raise SettingError(f"{fraction} of {len(questions)} questions is none; raise the fraction")
     random = Random(seed)
