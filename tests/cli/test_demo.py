@@ -29,7 +29,7 @@ def quick(model):
 def test_the_demo_leaves_a_run_three_judged_folders_and_a_page_and_prints_their_tables(tmp_path):
     model = save_tiny(tmp_path / "tiny", "llama")
     out = tmp_path / "demo"
-    ended = groundql("demo", "--out", out, *quick(model))
+    ended = groundql("demo", "--grounded", "--out", out, *quick(model))
     assert ended.status == 0, ended.stderr
     for label in ("untuned", "tuned", "tuned-grounded"):
         tally = json.loads((out / "judged" / label / "tally.json").read_text())
@@ -40,7 +40,7 @@ def test_the_demo_leaves_a_run_three_judged_folders_and_a_page_and_prints_their_
     assert {json.loads(line)["status"] for line in lines} == {"abstained"}
     lines = (out / "judged" / "tuned" / "predictions.jsonl").read_text().splitlines()
     assert {json.loads(line)["status"] for line in lines} == {"free"}
-    for name in ("comparison", "comparison-tuning", "comparison-grounding"):
+    for name in ("comparison", "comparison-both", "comparison-grounding"):
         assert json.loads((out / f"{name}.json").read_text())["n"] == 243
     assert (out / "adapter" / "adapter_config.json").is_file()
     page = (out / "report" / "report.html").read_text()

@@ -120,8 +120,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             pytest.skip("run as root without a user postgres: PostgreSQL refuses to start")
         user = "postgres"
         os.chown(folder, account.pw_uid, account.pw_gid)
-        for parent in folder.parents[:2]:
-            parent.chmod(parent.stat().st_mode | 0o011)
+        for parent in folder.parents[
+            :3
+        ]:  # pytest's own folders: one more where tests run in several processes
+            if parent.name.startswith(("pytest-", "popen-")):
+                parent.chmod(parent.stat().st_mode | 0o011)
     bin_dir, port = found[-1].parent, 20_000 + os.getpid() % 20_000
     settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c shared_buffers=16MB"
     initdb = [bin_dir / "initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]

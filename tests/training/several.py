@@ -46,6 +46,7 @@ def _child(rank: int, n: int, port: int, work: Callable[[int], Any], path: Path)
     try:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
         os.environ.update({**where, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n)})
+        os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it; accelerate warns where nobody did
         AcceleratorState._reset_state(reset_partial_state=True)
         PartialState._reset_state()
         try:

@@ -1,7 +1,7 @@
 """Judging on engines beside SQLite, from a JSONL file that names the database by its URL."""
 
 import json
-from pathlib import Path
+import shutil
 
 import pytest
 
@@ -29,7 +29,9 @@ PREDICTED = {
 }
 
 
-def write_shop(tmp_path: Path) -> DataSet:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    tmp_path = tmp_path_factory.mktemp("shop")
     connection = duckdb.connect(str(tmp_path / "shop.duckdb"))
     connection.execute("CREATE TABLE book (title VARCHAR, price DECIMAL(8, 2), day DATE)")
     connection.execute("INSERT INTO book VALUES ('Tides', 12.5, '1999-12-31'), ('Sand', 8, '2001-01-01')")
@@ -41,11 +43,6 @@ def write_shop(tmp_path: Path) -> DataSet:
     ]
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return load_data(f"jsonl:{tmp_path / 'q.jsonl'}")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 def completions(data: DataSet) -> list[Completion]:
@@ -149,13 +146,19 @@ def test_a_sample_of_such_data_reads_back(data, tmp_path):
     assert again.databases == data.databases
 
 
-def test_a_changed_file_is_another_run(tmp_path):
-    data = write_shop(tmp_path)
-    first = run_fingerprint(data, [], Judging())
-    connection = duckdb.connect(str(tmp_path / "shop.duckdb"))
+def test_a_changed_file_is_another_run(data, tmp_path):
+    copy = tmp_path / "shop.duckdb"
+    files = data.databases["shop"]
+    shutil.copy(files.url.removeprefix("duckdb:"), copy)
+    moved = data.model_copy(
+        update={"databases": {"shop": files.model_copy(update={"url": f"duckdb:{copy}"})}}
+    )
+    first = run_fingerprint(moved, [], Judging())
+    assert run_fingerprint(moved, [], Judging()) == first
+    connection = duckdb.connect(str(copy))
     connection.execute("DELETE FROM book")
     connection.close()
-    assert run_fingerprint(data, [], Judging()) != first
+    assert run_fingerprint(moved, [], Judging()) != first
 
 
 def test_a_file_that_is_not_there_is_named_with_its_line(tmp_path):
