@@ -2,7 +2,8 @@
 
 Packs go through the fused step, counted in `fused_memory`; padded batches, several packs at once and dropout go
 through transformers' own layers under autocast, counted here. The peak is that of the heaviest pass of an epoch. Not
-counted: decoding between epochs, and other programs on the card.
+counted: decoding between epochs, and other programs on the card. Longer than our limit: parts, plan and the way
+out of a plan that does not fit refer to each other.
 """
 
 from collections.abc import Iterator, Sequence
