@@ -429,7 +429,7 @@ def find_change(config: Config, row: BaseModelRow, questions: Sequence[QuestionL
 def with_pack(config: Config, row: BaseModelRow | None, questions: Sequence[QuestionLengths]) -> Config:
     """`config` with a number for `pack_tokens`: for "auto" the largest that fits, else what it says.
 
-    Larger than `LARGEST_PACK` gains no speed (docs/performance.md) and takes steps away. Where nothing fits it is what
+    Larger than `LARGEST_PACK` takes steps away; whether it gains speed was not measured. Where nothing fits it is what
     the longest question needs, and `check_fits` refuses it.
     """
     if config.training.packing == "none" or config.training.pack_tokens != "auto":

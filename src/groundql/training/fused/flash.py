@@ -29,7 +29,7 @@ class Tuning:
 
 
 def tuning_for(depth: int) -> Tuning:
-    """What was fastest on an H100 for heads of this depth, and fits its shared memory (benchmarks/attention.py)."""
+    """Fastest on an H100 for depth 128 (benchmarks/attention.py); other depths were not timed, 256 must fit shared memory."""
     if depth > 128:
         return Tuning(step=32, step_backward=32, warps=8, warps_backward=8)
     return Tuning()
