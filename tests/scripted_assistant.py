@@ -39,9 +39,24 @@ class ScriptedAssistant:
     def ask_many(
         self, questions: Sequence[tuple[Place, str, str]], *, deadline_s: float = 30.0, max_rows: int = 1000
     ) -> list[Answer]:
+        return [
+            Answer(question=text, status="not_asked", sql=None, binds=False, reason=str(answer))
+            if isinstance(answer, GroundqlError)
+            else answer
+            for answer, (_, text, _) in zip(
+                self._answers(questions, deadline_s, max_rows), questions, strict=True
+            )
+        ]
+
+    def write_many(self, questions: Sequence[tuple[Place, str, str]]) -> list[Answer | GroundqlError]:
+        return self._answers(questions, None, 0)
+
+    def _answers(
+        self, questions: Sequence[tuple[Place, str, str]], deadline_s: float | None, max_rows: int
+    ) -> list[Answer | GroundqlError]:
         self.batches.append(len(questions))
         time.sleep(self.delay_s)
-        answers = []
+        answers: list[Answer | GroundqlError] = []
         for place, text, _ in questions:
             sql = self.queries.get(text)
             completion = Completion(
@@ -59,9 +74,7 @@ class ScriptedAssistant:
                     )
                 )
             except GroundqlError as error:
-                answers.append(
-                    Answer(question=text, status="not_asked", sql=None, binds=False, reason=str(error))
-                )
+                answers.append(error)
         return answers
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from groundql.prompts.budget import fit_prompt
 from groundql.records import Completion, Outcome, Prompt, Question, Record, Schema, Strain
 from groundql.selecting import Asked, complete
 
-__all__ = ["Answer", "Assistant", "OpenDatabase", "Place", "checked_answer"]
+__all__ = ["Answer", "Assistant", "OpenDatabase", "Place", "checked_answer", "run_answer"]
 
 Place = str | Path | OpenDatabase
 AnswerStatus = Literal["answered", "abstained", "no_query", "does_not_bind", "not_run", "not_asked"]
@@ -107,6 +107,13 @@ class Assistant:
             )
         ]
 
+    def write_many(self, questions: Sequence[tuple[Place, str, str]]) -> list[Answer | GroundqlError]:
+        """As `ask_many`, but nothing is run yet: `run_answer` gives the rows of an answer that binds.
+
+        So a server can write the next batch while queries of this one run. An error concerns its own question alone.
+        """
+        return self._ask(questions, None, 0)
+
     def close(self) -> None:
         """End the processes that run queries."""
         with self._lock:
@@ -122,8 +129,9 @@ class Assistant:
         self.close()
 
     def _ask(
-        self, questions: Sequence[tuple[Place, str, str]], deadline_s: float, max_rows: int
+        self, questions: Sequence[tuple[Place, str, str]], deadline_s: float | None, max_rows: int
     ) -> list[Answer | GroundqlError]:
+        """`deadline_s` None: nothing is run."""
         answers: list[Answer | GroundqlError | None] = [None] * len(questions)
         prompts: dict[int, tuple[OpenDatabase, Prompt]] = {}
         asked = Asked(prompts=[], schemas={}, databases={}, dialect=self.writer.prompt.dialect)
@@ -178,12 +186,12 @@ def checked_answer(
     text: str,
     completion: Completion,
     *,
-    deadline_s: float,
+    deadline_s: float | None,
     max_rows: int,
     writing_s: float = 0.0,
 ) -> Answer:
-    """The query of `completion`, prepared by the engine and, where it binds, run."""
-    sql, outcome = completion.sql, None
+    """The query of `completion`, prepared by the engine and, where it binds and there is a deadline, run."""
+    sql = completion.sql
     status: AnswerStatus = "answered"
     reason = ""
     if completion.status == "abstained":
@@ -193,18 +201,12 @@ def checked_answer(
         status, reason = "no_query", f"the model wrote no query: {completion.text.strip()!r}"
     elif (refusal := database.prepare(sql)) is not None:
         status, reason = "does_not_bind", f"the query does not bind: {refusal}"
-    else:
-        outcome = database.run(sql, deadline_s=deadline_s, max_rows=max_rows)
-        if outcome.status != "ok":
-            status = "not_run"
-            reason = f"the query did not end well ({outcome.status}): {outcome.error}".rstrip(": ")
-    return Answer(
+    answer = Answer(
         question=text,
         status=status,
         sql=sql,
-        binds=status in ("answered", "not_run"),
+        binds=status == "answered",
         reason=reason,
-        outcome=outcome,
         strain=completion.strain,
         n_samples=completion.n_samples,
         n_agreeing=completion.n_agreeing,
@@ -213,3 +215,21 @@ def checked_answer(
         shrunk=completion.shrunk,
         writing_s=writing_s,
     )
+    if deadline_s is None:
+        return answer
+    return run_answer(database, answer, deadline_s=deadline_s, max_rows=max_rows)
+
+
+def run_answer(database: OpenDatabase, answer: Answer, *, deadline_s: float, max_rows: int) -> Answer:
+    """The answer with the rows of its query, or why there are none; as it is where it has no query that binds.
+
+    Raises:
+        DatabaseMissing: the file is not there any more.
+    """
+    if not answer.binds or answer.sql is None:
+        return answer
+    outcome = database.run(answer.sql, deadline_s=deadline_s, max_rows=max_rows)
+    if outcome.status == "ok":
+        return answer.model_copy(update={"outcome": outcome})
+    reason = f"the query did not end well ({outcome.status}): {outcome.error}".rstrip(": ")
+    return answer.model_copy(update={"outcome": outcome, "status": "not_run", "reason": reason})

@@ -9,4 +9,5 @@ import groundql.cli.judge  # noqa: F401
 import groundql.cli.plan  # noqa: F401
 import groundql.cli.report  # noqa: F401
 import groundql.cli.sample  # noqa: F401
+import groundql.cli.serve  # noqa: F401
 import groundql.cli.train  # noqa: F401

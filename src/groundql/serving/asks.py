@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from groundql.answer import Answer
-from groundql.records import Dialect, Outcome, Schema
+from groundql.answer import Answer, OpenDatabase
+from groundql.errors import GroundqlError
 
 
 class Ask(NamedTuple):
@@ -15,23 +15,10 @@ class Ask(NamedTuple):
     evidence: str = ""
 
 
-class Asks(Protocol):
-    """Answers to questions, in their order; an exception in place of an answer concerns that question alone."""
+class Writes(Protocol):
+    """What writes the queries of a batch: an Assistant."""
 
-    def __call__(self, asks: Sequence[Ask]) -> Sequence[Answer | Exception]:
-        """Called from one thread."""
-
-
-class Database(Protocol):
-    """What a server needs of a database; called from several threads."""
-
-    @property
-    def dialect(self) -> Dialect:
-        """The engine."""
-
-    @property
-    def schema(self) -> Schema:
-        """As it is now; DatabaseMissing where it is gone."""
-
-    def run(self, sql: str, *, deadline_s: float, max_rows: int) -> Outcome:
-        """What one statement gave, under guard."""
+    def write_many(
+        self, questions: Sequence[tuple[OpenDatabase, str, str]], /
+    ) -> Sequence[Answer | GroundqlError]:
+        """Answers in order, not run yet; an error concerns its own question alone. Called from one thread."""

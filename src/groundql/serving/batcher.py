@@ -1,21 +1,27 @@
-"""One thread that owns the model: it takes what waits, up to a batch, and answers it in one call.
+"""From questions that wait to their answers: one thread owns the model, a few more run what it wrote.
 
-Nothing is lost: every question that was taken in gets an answer or an error. One that fails fails alone: where a batch
-raises, its questions are asked again one at a time. One whose client has gone is passed over if it has not begun;
-a batch that has begun runs to its end, because a model's step cannot be called back.
+The model's thread takes what waits, up to a batch, and has it written in one call; then it goes on to the next while
+the queries run, so that a slow query holds up its own answer alone.
+
+Nothing is lost: every question that was taken in gets an answer or an error. Where a batch raises, its questions are
+asked again one at a time, so that one that cannot be asked fails alone. A question whose client has gone is passed over
+if it has not begun; a batch that has begun runs to its end, because a model's step cannot be called back.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 from groundql.answer import Answer
-from groundql.serving.asks import Ask, Asks
+from groundql.serving.asks import Ask
 from groundql.serving.faults import Fault, too_busy
+
+Write = Callable[[Sequence[Ask]], Sequence[Answer | Exception]]
+Run = Callable[[Ask, Answer], Answer]
 
 
 class Timed(NamedTuple):
@@ -23,41 +29,61 @@ class Timed(NamedTuple):
 
     answer: Answer
     queued_s: float
-    answered_s: float  # of the whole batch
+    writing_s: float  # of the whole batch
     n_batch: int
 
 
-@dataclass
 class _Waiting:
-    ask: Ask
-    future: "Future[Timed]" = field(default_factory=Future)
-    since_s: float = field(default_factory=time.monotonic)
+    """A question with its answer to come."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.future: Future[Timed] = Future()
+        self.since_s = time.monotonic()
+
+    def settle(self, made: Timed | Exception) -> None:
+        """Hand it over; one that was failed meanwhile stays so."""
+        with suppress(InvalidStateError):
+            if isinstance(made, Exception):
+                self.future.set_exception(made)
+            else:
+                self.future.set_result(made)
 
 
 class Batcher:
-    """Takes questions from any thread; `asks` is called from its own thread alone."""
+    """Takes questions from any thread. `write` is called from one thread, `run` from `n_runners`."""
 
     def __init__(
-        self, asks: Asks, *, n_queue: int, n_batch: int, on_batch: Callable[[int, float], None] | None = None
+        self,
+        write: Write,
+        run: Run,
+        *,
+        n_open: int,
+        n_batch: int,
+        n_runners: int = 2,
+        on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
-        self._asks, self._n_queue, self._n_batch = asks, n_queue, n_batch
+        """`n_open`: questions taken in and not answered yet, at most."""
+        self._write, self._run = write, run
+        self._most_open, self._n_batch = n_open, n_batch
         self._on_batch = on_batch or (lambda n, seconds: None)
+        self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
-        self._has_changed = threading.Condition()
+        self._open: set[_Waiting] = set()
         self._is_closing = False
-        self._n_running = 0
+        self._runners = ThreadPoolExecutor(n_runners, thread_name_prefix="answers")
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
     @property
-    def n_waiting(self) -> int:
-        """Questions that wait, those whose client has gone left out."""
-        with self._has_changed:
-            return sum(not waiting.future.cancelled() for waiting in self._waiting)
+    def n_open(self) -> int:
+        """Questions taken in and not answered yet."""
+        with self._changed:
+            return len(self._open)
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread is there."""
+        """Whether the model's thread is there."""
         return self._thread.is_alive()
 
     @property
@@ -66,78 +92,86 @@ class Batcher:
         return self._is_closing
 
     def submit(self, ask: Ask) -> "Future[Timed]":
-        """The answer to come; cancel it where nobody waits for it any more. Fault 503 where the queue is full."""
-        with self._has_changed:
+        """The answer to come; cancel it where nobody waits for it any more. Fault 503 where too many are open."""
+        with self._changed:
             if self._is_closing:
                 raise stopping()
-            if len(self._waiting) >= self._n_queue:
-                self._waiting = deque(w for w in self._waiting if not w.future.cancelled())
-            if len(self._waiting) >= self._n_queue:
-                raise too_busy(f"{self._n_queue} questions wait already: try again")
+            if len(self._open) >= self._most_open:
+                raise too_busy(f"{self._most_open} questions wait already: try again")
             waiting = _Waiting(ask)
+            self._open.add(waiting)
             self._waiting.append(waiting)
-            self._has_changed.notify()
-            return waiting.future
+            self._changed.notify_all()
+        waiting.future.add_done_callback(lambda _: self._ended(waiting))
+        return waiting.future
+
+    def _ended(self, waiting: _Waiting) -> None:
+        with self._changed:
+            self._open.discard(waiting)
+            self._changed.notify_all()
 
     def drain(self) -> None:
-        """Take no more questions; those that wait are still answered."""
-        with self._has_changed:
+        """Take no more questions; those that were taken in are still answered."""
+        with self._changed:
             self._is_closing = True
-            self._has_changed.notify()
+            self._changed.notify_all()
 
     def close(self, limit_s: float) -> int:
-        """Drain for at most so long, then fail what still waits or runs; how many those were."""
+        """Drain for at most so long, then fail what is left; how many those were."""
         self.drain()
-        self._thread.join(limit_s)
-        return self.fail_waiting()
-
-    def fail_waiting(self) -> int:
-        """Tell everybody who still waits that the server stops; how many those were."""
-        with self._has_changed:
-            left, self._waiting = list(self._waiting), deque()
-        n_failed = 0
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open, limit_s)
+            left = list(self._open)
+            self._waiting.clear()
         for waiting in left:
-            if waiting.future.set_running_or_notify_cancel():
-                waiting.future.set_exception(stopping())
-                n_failed += 1
-        return n_failed
+            if not waiting.future.cancelled():
+                waiting.settle(stopping())
+        self._runners.shutdown(wait=False, cancel_futures=True)
+        return len(left)
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            start_s = time.monotonic()
-            self._answer([w for w in batch if w.future.set_running_or_notify_cancel()])
-            self._on_batch(len(batch), time.monotonic() - start_s)
+        while (batch := self._next_batch()) is not None:
+            begun = [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
+            if begun:
+                start_s = time.monotonic()
+                self._answer(begun)
+                self._on_batch(len(begun), time.monotonic() - start_s)
 
-    def _next_batch(self) -> list[_Waiting]:
-        """What waits, up to a batch; empty at the end."""
-        with self._has_changed:
-            while not self._waiting and not self._is_closing:
-                self._has_changed.wait()
+    def _next_batch(self) -> list[_Waiting] | None:
+        """What waits, up to a batch; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_closing)
             n = min(len(self._waiting), self._n_batch)
-            return [self._waiting.popleft() for _ in range(n)]
+            return [self._waiting.popleft() for _ in range(n)] if n else None
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
-        """Settle every future of the batch."""
-        if not batch:
-            return
+        """Have the batch written, and hand each query on to be run."""
         start_s = time.monotonic()
         try:
-            told = self._asks([waiting.ask for waiting in batch])
-            if len(told) != len(batch):
-                raise RuntimeError(f"{len(batch)} questions got {len(told)} answers")
+            answers = self._write([waiting.ask for waiting in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(batch)} questions got {len(answers)} answers")
         except Exception as error:
             if len(batch) == 1:
-                batch[0].future.set_exception(error)
+                batch[0].settle(error)
             else:
                 for waiting in batch:
                     self._answer([waiting])
             return
-        answered_s = time.monotonic() - start_s
-        for waiting, one in zip(batch, told, strict=True):
-            if isinstance(one, Exception):
-                waiting.future.set_exception(one)
+        writing_s = time.monotonic() - start_s
+        for waiting, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Exception):
+                waiting.settle(answer)
             else:
-                waiting.future.set_result(Timed(one, start_s - waiting.since_s, answered_s, len(batch)))
+                timed = Timed(answer, start_s - waiting.since_s, writing_s, len(batch))
+                with suppress(RuntimeError):  # closed meanwhile, and so failed already
+                    self._runners.submit(self._finish, waiting, timed)
+
+    def _finish(self, waiting: _Waiting, timed: Timed) -> None:
+        try:
+            waiting.settle(timed._replace(answer=self._run(waiting.ask, timed.answer)))
+        except Exception as error:
+            waiting.settle(error)
 
 
 def stopping() -> Fault:

@@ -12,18 +12,20 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from groundql.answer import Answer
 from groundql.serving.asks import Ask
-from groundql.serving.desk import Desk
+from groundql.serving.batcher import Timed
+from groundql.serving.desk import Desk, answer_json
 from groundql.serving.faults import Fault, fault_of
 from groundql.serving.plain import described, read_body
 from groundql.serving.waiting import answered
@@ -54,7 +56,7 @@ class Format(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """Accepted, since tools send it; token counts are not kept, so no usage is sent."""
+    """What a stream shall hold beside the text."""
 
     include_usage: bool = False
 
@@ -104,8 +106,9 @@ def add_chat_paths(app: FastAPI, desk: Desk) -> None:
         coming = answered(future, request, limit_s=desk.limits.answer_s, metrics=desk.metrics)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
         if body.stream:
-            return EventStream(asyncio.ensure_future(coming), head, asked, desk)
-        return JSONResponse(completion_json(head, desk.answer_json(asked, await coming)))
+            has_usage = body.stream_options is not None and body.stream_options.include_usage
+            return EventStream(asyncio.ensure_future(coming), head, asked, has_usage=has_usage)
+        return JSONResponse(completion_json(head, asked, await coming))
 
 
 def database_of(model_id: str, desk: Desk) -> str:
@@ -147,31 +150,44 @@ def text_of(message: ChatMessage) -> str:
     return "\n".join(part.text for part in message.content)
 
 
-def message_json(told: dict[str, Any]) -> dict[str, Any]:
+def message_json(answer: Answer) -> dict[str, Any]:
     """The assistant's message: SQL, or why there is none."""
-    if told["sql"] is None:
-        comment = "-- no query: " + " ".join(told["reason"].split())
-        return {"role": "assistant", "content": comment, "refusal": told["reason"]}
-    return {"role": "assistant", "content": told["sql"], "refusal": None}
+    if answer.sql is None:
+        comment = "-- no query: " + " ".join(answer.reason.split())
+        return {"role": "assistant", "content": comment, "refusal": answer.reason}
+    return {"role": "assistant", "content": answer.sql, "refusal": None}
 
 
-def completion_json(head: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+def usage_json(answer: Answer) -> dict[str, int]:
+    """Tokens read and written."""
+    read, written = answer.n_prompt_tokens, answer.n_new_tokens
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def completion_json(head: dict[str, Any], asked: Ask, timed: Timed) -> dict[str, Any]:
     """A chat completion."""
-    choice = {"index": 0, "message": message_json(told), "logprobs": None, "finish_reason": "stop"}
-    return {**head, "object": "chat.completion", "choices": [choice], "groundql": told}
+    message = message_json(timed.answer)
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    return {
+        **head,
+        "object": "chat.completion",
+        "choices": [choice],
+        "usage": usage_json(timed.answer),
+        "groundql": answer_json(asked, timed),
+    }
 
 
 class EventStream(Response):
     """Server-sent events: comments while the answer is made, then the query in pieces, then its rows, then [DONE]."""
 
-    def __init__(self, coming: "asyncio.Future[Any]", head: dict[str, Any], asked: Ask, desk: Desk) -> None:
-        self.coming, self.head, self.asked, self.desk = coming, head, asked, desk
-        self.status_code, self.background = 200, None
-
-    background: BackgroundTask | None
+    def __init__(
+        self, coming: "asyncio.Future[Timed]", head: dict[str, Any], asked: Ask, *, has_usage: bool
+    ) -> None:
+        super().__init__(media_type="text/event-stream")
+        self.coming, self.head, self.asked, self.has_usage = coming, head, asked, has_usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; where the client hangs up, `coming` ends with a Fault that nobody reads."""
+        """Send it. Where the client hangs up, `coming` ends with a Fault that nobody reads."""
 
         async def write(text: str, *, is_last: bool = False) -> None:
             await send({"type": "http.response.body", "body": text.encode(), "more_body": not is_last})
@@ -183,18 +199,25 @@ class EventStream(Response):
             while not (await asyncio.wait({self.coming}, timeout=ALIVE_S))[0]:
                 await write(": the query is being written\n\n")
             try:
-                told = self.desk.answer_json(self.asked, self.coming.result())
+                timed = self.coming.result()
             except Exception as error:
-                await write(f"data: {json.dumps(fault_of(error).body())}\n\n")
-            else:
-                message = message_json(told)
-                for piece in PIECE.findall(message["content"]):
-                    await write(self._chunk({"content": piece}))
-                last = {} if message["refusal"] is None else {"refusal": message["refusal"]}
-                await write(self._chunk(last, finish_reason="stop", groundql=told))
+                await write(f"data: {json.dumps(fault_of(error).body())}\n\n", is_last=True)
+                return
+            for text in self._texts(timed):
+                await write(text)
             await write("data: [DONE]\n\n", is_last=True)
         finally:
             self.coming.cancel()
+
+    def _texts(self, timed: Timed) -> Iterator[str]:
+        message = message_json(timed.answer)
+        for piece in PIECE.findall(message["content"]):
+            yield self._chunk({"content": piece})
+        last = {} if message["refusal"] is None else {"refusal": message["refusal"]}
+        yield self._chunk(last, finish_reason="stop", groundql=answer_json(self.asked, timed))
+        if self.has_usage:
+            body = {"object": "chat.completion.chunk", "choices": [], "usage": usage_json(timed.answer)}
+            yield f"data: {json.dumps({**self.head, **body})}\n\n"
 
     def _chunk(self, delta: dict[str, Any], *, finish_reason: str | None = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

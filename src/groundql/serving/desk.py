@@ -3,13 +3,13 @@
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from groundql.answer import Answer
+from groundql.answer import Answer, OpenDatabase, run_answer
 from groundql.records import Outcome
-from groundql.serving.asks import Ask, Asks, Database
+from groundql.serving.asks import Ask, Writes
 from groundql.serving.batcher import Batcher, Timed, stopping
 from groundql.serving.cells import bounded, json_rows
 from groundql.serving.faults import Fault, too_busy
@@ -24,8 +24,8 @@ class Desk:
 
     def __init__(
         self,
-        asks: Asks,
-        databases: Mapping[str, Database],
+        writes: Writes,
+        databases: Mapping[str, OpenDatabase],
         *,
         model: str,
         limits: Limits,
@@ -33,27 +33,34 @@ class Desk:
         logs_questions: bool = False,
     ) -> None:
         self.databases, self.model, self.limits, self.metrics = dict(databases), model, limits, metrics
-        self._logs_questions = logs_questions
+        self._writes, self._logs_questions = writes, logs_questions
         self.batcher = Batcher(
-            asks, n_queue=limits.queue, n_batch=limits.batch, on_batch=metrics.saw_batch
+            self._write,
+            self._run_answer,
+            n_open=limits.queue,
+            n_batch=limits.batch,
+            n_runners=limits.query_threads,
+            on_batch=metrics.saw_batch,
         )
-        self._runners = ThreadPoolExecutor(limits.query_workers, thread_name_prefix="query")
+        self._runners = ThreadPoolExecutor(limits.query_threads, thread_name_prefix="queries")
         self._run_places = threading.Semaphore(limits.queue)
-        metrics.watch_queue(lambda: self.batcher.n_waiting)
+        metrics.watch_queue(lambda: self.batcher.n_open)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it takes questions."""
-        return self.batcher.is_alive and not self.batcher.is_closing
+    def state(self) -> str:
+        """In a word or three; "ok" where it takes questions."""
+        if self.batcher.is_closing:
+            return "stopping"
+        return "ok" if self.batcher.is_alive else "model thread ended"
 
-    def database(self, name: str) -> Database:
+    def database(self, name: str) -> OpenDatabase:
         """The database served under that name; Fault 404 where there is none."""
         if name not in self.databases:
             raise Fault(404, "unknown_database", "no database of that name is served", param="database")
         return self.databases[name]
 
     def ask(self, ask: Ask) -> "Future[Timed]":
-        """The answer to come; Fault where the question is too long or the queue is full."""
+        """The answer to come; Fault where the question is too long or too many wait."""
         self.database(ask.database)
         for name, text, limit in (
             ("question", ask.question, self.limits.question_chars),
@@ -78,7 +85,32 @@ class Desk:
         future.add_done_callback(lambda _: self._run_places.release())
         return future
 
-    def _run(self, name: str, database: Database, sql: str) -> Outcome:
+    def close(self, limit_s: float) -> int:
+        """Answer what was taken in for at most so long, then fail the rest; how many those were."""
+        n_left = self.batcher.close(limit_s)
+        self._runners.shutdown(wait=False, cancel_futures=True)
+        return n_left
+
+    def _write(self, asks: Sequence[Ask]) -> Sequence[Answer | Exception]:
+        return self._writes.write_many([(self.databases[a.database], a.question, a.evidence) for a in asks])
+
+    def _run_answer(self, ask: Ask, answer: Answer) -> Answer:
+        limits = self.limits
+        ran = run_answer(
+            self.databases[ask.database], answer, deadline_s=limits.query_s, max_rows=limits.rows
+        )
+        if ran.outcome is not None and ran.outcome.status == "ok":
+            outcome = bounded(ran.outcome, limits.response_bytes)
+            if outcome.status != "ok":
+                words = {"status": "not_run", "reason": f"the query did not end well: {outcome.error}"}
+                ran = ran.model_copy(update={"outcome": outcome, **words})
+        self.metrics.answers.labels(ask.database, ran.status).inc()
+        if self._logs_questions:
+            said = {"database": ask.database, "question": ask.question, "sql": ran.sql, "status": ran.status}
+            LOG.info("ask %s", json.dumps(said))
+        return ran
+
+    def _run(self, name: str, database: OpenDatabase, sql: str) -> Outcome:
         outcome = database.run(sql, deadline_s=self.limits.query_s, max_rows=self.limits.rows)
         outcome = bounded(outcome, self.limits.response_bytes)
         self.metrics.queries.labels(name, outcome.status).inc()
@@ -86,59 +118,38 @@ class Desk:
             LOG.info("run %s", json.dumps({"database": name, "sql": sql, "status": outcome.status}))
         return outcome
 
-    def answer_json(self, ask: Ask, timed: Timed) -> dict[str, Any]:
-        """What a client is told of an answer; counts it, and logs it where that was asked for."""
-        answer = timed.answer
-        outcome = bounded(answer.outcome, self.limits.response_bytes) if answer.outcome else None
-        kind = kind_of(answer, outcome)
-        self.metrics.answers.labels(ask.database, kind).inc()
-        if self._logs_questions:
-            said = {"database": ask.database, "question": ask.question, "sql": answer.sql, "kind": kind}
-            LOG.info("ask %s", json.dumps(said))
-        reason = answer.reason
-        if outcome and not reason and outcome.status != "ok":
-            reason = f"the query did not end well ({outcome.status}): {outcome.error}"
-        return {
-            "database": ask.database,
-            "question": ask.question,
-            "kind": kind,
-            "sql": answer.sql,
-            "binds": answer.binds,
-            "reason": reason,
-            **outcome_json(outcome),
-            "strain": answer.strain.model_dump() if answer.strain else None,
-            "timing": {
-                "queued_s": round(timed.queued_s, 4),
-                "answered_s": round(timed.answered_s, 4),
-                "batch": timed.n_batch,
-            },
-        }
 
-    def close(self, limit_s: float) -> int:
-        """Answer what was taken in for at most so long, then fail the rest; how many those were."""
-        n_left = self.batcher.close(limit_s)
-        self._runners.shutdown(wait=False, cancel_futures=True)
-        return n_left
+def answer_json(ask: Ask, timed: Timed) -> dict[str, Any]:
+    """What a client is told of an answer."""
+    answer = timed.answer
+    return {
+        "database": ask.database,
+        "question": answer.question,
+        "status": answer.status,
+        "sql": answer.sql,
+        "binds": answer.binds,
+        "reason": answer.reason,
+        "outcome": outcome_json(answer.outcome) if answer.outcome else None,
+        "strain": answer.strain.model_dump() if answer.strain else None,
+        "n_samples": answer.n_samples,
+        "n_agreeing": answer.n_agreeing,
+        "shrunk": list(answer.shrunk),
+        "timing": {
+            "queued_s": round(timed.queued_s, 4),
+            "writing_s": round(timed.writing_s, 4),
+            "query_s": round(answer.outcome.elapsed_s, 4) if answer.outcome else None,
+            "batch": timed.n_batch,
+        },
+    }
 
 
-def kind_of(answer: Answer, outcome: Outcome | None) -> str:
-    """What came of a question: rows, abstained (no query), unbound (a query that does not bind), failed."""
-    if answer.sql is None:
-        return "abstained"
-    if not answer.binds:
-        return "unbound"
-    return "rows" if outcome and outcome.status == "ok" else "failed"
-
-
-def outcome_json(outcome: Outcome | None) -> dict[str, Any]:
-    """Status, rows and time of a run; status None where nothing ran."""
-    if outcome is None:
-        return {"status": None, "error": "", "columns": [], "rows": [], "n_rows": 0, "query_s": None}
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """Status, rows and time of a query that ran."""
     return {
         "status": outcome.status,
         "error": outcome.error,
         "columns": list(outcome.columns),
         "rows": json_rows(outcome.rows),
         "n_rows": len(outcome.rows),
-        "query_s": round(outcome.elapsed_s, 6),
+        "elapsed_s": round(outcome.elapsed_s, 6),
     }

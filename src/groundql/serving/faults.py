@@ -1,11 +1,15 @@
 """A request that is not served: its status, and its words in OpenAI's form, which every path uses."""
 
+import logging
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 
 from starlette.responses import JSONResponse
 
 from groundql.errors import DatabaseMissing, DataError, GroundqlError, PromptTooLong
 
+LOG = logging.getLogger("groundql.serving")
 RETRY_S = 2  # what Retry-After says where the server is full
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -35,7 +39,7 @@ class Fault(Exception):
 
 
 def fault_of(error: BaseException) -> Fault:
-    """What a client is told of an error; the words of one that is not ours may hold a row, and stay here."""
+    """What a client is told of an error. One that is no fault of a request is logged, by its place alone."""
     if isinstance(error, Fault):
         return error
     if isinstance(error, PromptTooLong):
@@ -44,7 +48,14 @@ def fault_of(error: BaseException) -> Fault:
         return Fault(503, "database_unavailable", str(error), retry_s=RETRY_S)
     if isinstance(error, GroundqlError):
         return Fault(500, "failed", str(error))
+    LOG.error("%s", where(error))
     return Fault(500, "internal_error", f"the server failed ({type(error).__name__}); its log says where")
+
+
+def where(error: BaseException) -> str:
+    """What failed and at which lines; not its words, which may hold a question or a row."""
+    lines = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
+    return f"{type(error).__name__} at {' > '.join(lines[-6:])}"
 
 
 def too_busy(what: str) -> Fault:

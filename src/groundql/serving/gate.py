@@ -9,10 +9,8 @@ import asyncio
 import ipaddress
 import logging
 import time
-import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -84,13 +82,13 @@ class Gate:
             try:
                 await self._pass(scope, headers, receive, send_safe)
             except Exception as error:
-                if not isinstance(error, Fault):
-                    LOG.error("%s", where(error))
+                fault = fault_of(error)
                 if "status" in seen:  # an answer has begun: all that is left is to end the connection
                     raise Broken from None
-                await fault_of(error).response({"Connection": "close"})(scope, receive, send_safe)
+                await fault.response({"Connection": "close"})(scope, receive, send_safe)
             finally:
-                route = getattr(scope.get("route"), "path", "other")
+                known = scope["path"] if scope["path"] in COUNTED_PATHS else "other"
+                route = getattr(scope.get("route"), "path", known)
                 status, elapsed_s = seen.get("status", 500), time.monotonic() - start_s
                 self.metrics.requests.labels(route, str(status)).inc()
                 self.metrics.request_seconds.labels(route).observe(elapsed_s)
@@ -133,9 +131,11 @@ class Gate:
         """Whether another site that was let in asks; Fault where one does that was not."""
         origin = headers.get("origin")
         if origin is None:
-            if headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
-                if headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document":
-                    return False  # a link to the page
+            is_foreign = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+            is_link = (
+                headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+            )
+            if is_foreign and not is_link:
                 raise _foreign()
             return False
         if origin.lower() in self.origins:
@@ -195,12 +195,6 @@ class Gate:
 
     def _too_long(self) -> Fault:
         return Fault(413, "body_too_long", f"a body may have {self.limits.body_bytes:,} bytes")
-
-
-def where(error: BaseException) -> str:
-    """What failed and at which lines; not the words, which may hold a question or a row."""
-    lines = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
-    return f"{type(error).__name__} at {' > '.join(lines[-6:])}"
 
 
 def host_name(header: str) -> str:

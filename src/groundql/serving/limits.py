@@ -1,8 +1,12 @@
 """What one server takes on: sizes, times and counts, each with its reason."""
 
-from pydantic import Field
+import difflib
+from collections.abc import Sequence
 
-from groundql.records import Record
+from pydantic import Field, ValidationError
+
+from groundql.errors import SettingError
+from groundql.records import Record, first_fault
 
 
 class Limits(Record):
@@ -17,9 +21,29 @@ class Limits(Record):
     query_s: float = Field(10.0, gt=0)  # outcome "timeout"; `POST /run` waits its turn on top
     rows: int = Field(1_000, ge=1)  # outcome "too_large": a part of the rows is never shown as the whole
     response_bytes: int = Field(8 * 2**20, ge=1)  # outcome "too_large"
-    queue: int = Field(64, ge=1)  # 503; questions that wait, of all clients
+    queue: int = Field(64, ge=1)  # 503; questions taken in and not answered yet, of all clients
     per_client: int = Field(32, ge=1)  # 429; requests at once of one key, or of one address without keys
     connections: int = Field(512, ge=2)  # 503
     batch: int = Field(8, ge=1)  # questions the model gets at once
-    query_workers: int = Field(2, ge=1)  # processes that run edited SQL
+    query_threads: int = Field(2, ge=1)  # queries at once: so many of answers, and as many that people edited
     drain_s: float = Field(30.0, ge=0)  # after a signal to stop, for what was taken in before it
+
+
+def read_limits(texts: Sequence[str]) -> Limits:
+    """The limits with changes given as NAME=VALUE.
+
+    Raises:
+        SettingError: no limit of that name, or a value that it cannot have.
+    """
+    given: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in Limits.model_fields:
+            nearest = difflib.get_close_matches(name, list(Limits.model_fields), n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise SettingError(f"{text} is no NAME=VALUE of a limit{hint}")
+        given[name] = value
+    try:
+        return Limits.model_validate(given)
+    except ValidationError as error:
+        raise SettingError(f"--limit {first_fault(error)}") from None

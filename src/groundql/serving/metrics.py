@@ -34,8 +34,8 @@ class Metrics:
         )
         self.answers = Counter(
             "groundql_answers",
-            "Questions by what came of them: rows, abstained, unbound, failed.",
-            ["database", "kind"],
+            "Questions by what came of them.",
+            ["database", "status"],
             registry=self.registry,
         )
         self.queries = Counter(
@@ -52,10 +52,10 @@ class Metrics:
         )
         self.in_flight = Gauge("groundql_in_flight", "Requests being answered.", registry=self.registry)
 
-    def watch_queue(self, n_waiting: Callable[[], int]) -> None:
+    def watch_queue(self, n_open: Callable[[], int]) -> None:
         """Show how many questions wait."""
-        queue = Gauge("groundql_queue", "Questions that wait for the model.", registry=self.registry)
-        queue.set_function(n_waiting)
+        queue = Gauge("groundql_queue", "Questions taken in and not answered yet.", registry=self.registry)
+        queue.set_function(n_open)
 
     def saw_batch(self, n: int, seconds: float) -> None:
         """Count a batch."""

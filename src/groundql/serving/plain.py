@@ -11,7 +11,7 @@ from starlette.responses import Response
 from groundql import __version__
 from groundql.records import Schema, first_fault
 from groundql.serving.asks import Ask
-from groundql.serving.desk import Desk, outcome_json
+from groundql.serving.desk import Desk, answer_json, outcome_json
 from groundql.serving.faults import Fault
 from groundql.serving.metrics import CONTENT_TYPE
 from groundql.serving.waiting import answered
@@ -64,7 +64,7 @@ def add_plain_paths(app: FastAPI, desk: Desk) -> None:
         body = await read_body(request, AskBody)
         asked = Ask(body.database, body.question, body.evidence)
         timed = await answered(desk.ask(asked), request, limit_s=limits.answer_s, metrics=metrics)
-        return JSONResponse(desk.answer_json(asked, timed))
+        return JSONResponse(answer_json(asked, timed))
 
     @app.post("/run", openapi_extra=described(RunBody))
     async def run(request: Request) -> Response:
@@ -73,7 +73,7 @@ def add_plain_paths(app: FastAPI, desk: Desk) -> None:
         outcome = await answered(
             desk.run(body.database, body.sql), request, limit_s=limits.answer_s, metrics=metrics
         )
-        return JSONResponse({"database": body.database, "sql": body.sql, **outcome_json(outcome)})
+        return JSONResponse({"database": body.database, "sql": body.sql, "outcome": outcome_json(outcome)})
 
     @app.get("/databases")
     def databases() -> Response:
@@ -90,10 +90,8 @@ def add_plain_paths(app: FastAPI, desk: Desk) -> None:
     @app.get("/health")
     def health() -> Response:
         """200 where questions are taken, 503 where the server is being stopped or its model has died."""
-        words = "ok" if desk.is_ready else "stopping" if desk.batcher.is_closing else "model thread ended"
-        return JSONResponse(
-            {"status": words, "version": __version__}, status_code=200 if desk.is_ready else 503
-        )
+        state = desk.state
+        return JSONResponse({"status": state, "version": __version__}, 200 if state == "ok" else 503)
 
     @app.get("/metrics")
     def numbers() -> Response:

@@ -2,7 +2,7 @@
 
 import asyncio
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -20,8 +20,9 @@ async def answered(future: "Future[Made]", request: Request, *, limit_s: float, 
     """
     coming = asyncio.wrap_future(future)
     gone = asyncio.create_task(hung_up(request))
+    both: set[asyncio.Future[Any]] = {coming, gone}
     try:
-        done, _ = await asyncio.wait({coming, gone}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(both, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if coming in done:
             return coming.result()
         metrics.given_up.labels("gone" if gone in done else "timeout").inc()

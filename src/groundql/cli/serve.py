@@ -1,0 +1,138 @@
+"""groundql serve: one model and several databases behind HTTP: a web page, OpenAI's form, a plain one."""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from groundql.cli import app
+from groundql.cli.generate import Decoding, require_torch
+from groundql.cli.progress import say
+from groundql.config import GenerationSettings
+from groundql.errors import AskedWrongly, DependencyMissing
+from groundql.models.catalog import DEFAULT_MODEL
+
+NAMED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
+
+
+@app.command()
+def serve(
+    databases: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATABASE...",
+            help="Paths or URLs as `groundql ask` takes them; NAME=DATABASE gives one another name.",
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="Run folder, catalog name, hub id, folder or .gguf.")
+    ] = DEFAULT_MODEL,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; this machine alone by default.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of API keys, one a line; without it no key is asked for.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen to other machines without keys: anybody may read.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name that the server goes by, as in its address.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Another site whose pages may ask, as https://SITE.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE: another bound, such as rows=500; docs/serving.md lists them."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Limit for a query.")] = 256,
+    decoding: Annotated[
+        Decoding, typer.Option(help="grounded: a query that binds to the schema, or none and why.")
+    ] = Decoding.GROUNDED,
+    log_questions: Annotated[
+        bool, typer.Option("--log-questions", help="Write questions and queries to the log; rows never are.")
+    ] = False,
+) -> None:
+    """Serve a web page and an API on databases, read-only, until Ctrl-C."""
+    require_serving()
+    from groundql.answer import OpenDatabase
+    from groundql.serving.keys import Keys, is_readable_by_others, read_keys
+    from groundql.serving.limits import read_limits
+    from groundql.serving.server import check_bind, is_loopback, listening_socket
+
+    limits = read_limits(limit or [])
+    known = read_keys(keys) if keys else Keys([])
+    if keys and is_readable_by_others(keys):
+        say(f"{keys} can be read by other users of this machine: chmod 600 {keys}")
+    check_bind(host, has_keys=bool(len(known)), is_insecure=insecure)
+    if not len(known) and not is_loopback(host):
+        say(f"without keys on {host}: whoever reaches this port may read every row of these databases")
+    places = named_places(databases)
+    bound = listening_socket(host, port)
+    with ExitStack() as stack:
+        stack.callback(bound.close)
+        opened = {name: stack.enter_context(OpenDatabase(place)) for name, place in places.items()}
+        require_torch("serve")
+        from groundql.answer import Assistant
+
+        if model == DEFAULT_MODEL:
+            say(f"serving {model} untuned; --model RUN serves a tuned one")
+        settings = GenerationSettings(max_new_tokens=max_new_tokens, decoding=decoding.value)
+        assistant = stack.enter_context(Assistant.load(model, settings))
+        from groundql.serving.app import make_app
+        from groundql.serving.desk import Desk
+        from groundql.serving.metrics import Metrics
+        from groundql.serving.server import serve as serve_until_stopped
+        from groundql.serving.server import set_up_logs
+
+        set_up_logs()
+        desk = Desk(
+            assistant,
+            opened,
+            model=model,
+            limits=limits,
+            metrics=Metrics(),
+            logs_questions=log_questions,
+        )
+        whole = make_app(desk, keys=known, hosts=[host, *(allow_host or [])], origins=allow_origin or [])
+        address = f"[{host}]" if ":" in host else host
+        say(f"http://{address}:{bound.getsockname()[1]} serves {', '.join(opened)}; Ctrl-C stops")
+        serve_until_stopped(whole, desk, bound, say=say)
+
+
+def named_places(databases: Sequence[str]) -> dict[str, str]:
+    """By name what to open; a place without a name goes by its database's.
+
+    Raises:
+        AskedWrongly: two of the same name.
+    """
+    from groundql.databases.place import locate
+
+    places: dict[str, str] = {}
+    for text in databases:
+        named = None if Path(text).exists() else NAMED.fullmatch(text)
+        place = named[2] if named else text
+        name = named[1] if named else locate(place).db_id
+        if name in places:
+            raise AskedWrongly(f"two databases go by the name {name}; write NAME=DATABASE for one of them")
+        places[name] = place
+    return places
+
+
+def require_serving() -> None:
+    """Say how to get the web server where it is missing.
+
+    Raises:
+        DependencyMissing: a package of the extra `serve` is not installed.
+    """
+    missing = [
+        name for name in ("fastapi", "uvicorn", "prometheus_client") if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise DependencyMissing(f"groundql serve needs {', '.join(missing)}: pip install 'groundql[serve]'")
