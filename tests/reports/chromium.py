@@ -96,8 +96,12 @@ class Chromium:
 
     def open(self, page: Path, fragment: str = "") -> None:
         """Load the page from disk and wait until it has run its script."""
+        self.go(page.resolve().as_uri() + (f"#{fragment}" if fragment else ""))
+
+    def go(self, url: str) -> None:
+        """Load the page at an address, the same way."""
         self._events.clear()
-        self.call("Page.navigate", url=page.resolve().as_uri() + (f"#{fragment}" if fragment else ""))
+        self.call("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._next_message()
 
@@ -108,10 +112,34 @@ class Chromium:
             raise RuntimeError(found["exceptionDetails"]["exception"].get("description", "script error"))
         return found["result"].get("value")
 
-    def press(self, key: str, text: str = "") -> None:
+    def wait_for(self, expression: str, limit_s: float = 10.0) -> Any:
+        """The first value of an expression that is true; TimeoutError where it stays false."""
+        ends = time.monotonic() + limit_s
+        while not (found := self.run(expression)):
+            if time.monotonic() > ends:
+                raise TimeoutError(f"not within {limit_s:g} s: {expression}")
+            time.sleep(0.03)
+        return found
+
+    def click(self, selector: str) -> None:
+        """Press and release the mouse in the middle of an element, once it is in view."""
+        place = self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
+            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+        )
+        at = {"x": place[0], "y": place[1], "button": "left", "clickCount": 1}
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, **at)
+
+    def write(self, text: str) -> None:
+        """Put text in where the cursor is, as an input method does."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str, text: str = "", *, with_control: bool = False) -> None:
         """One key down and up, as a person would press it."""
         codes = {"Enter": 13, "Tab": 9, " ": 32}
         common = {"key": key, "windowsVirtualKeyCode": codes.get(key, 0), **({"text": text} if text else {})}
+        common["modifiers"] = 2 if with_control else 0
         self.call("Input.dispatchKeyEvent", type="keyDown", **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 

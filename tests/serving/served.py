@@ -82,6 +82,7 @@ def listening(desk: Desk, *, keys: Keys | None = None, **options: Any) -> Iterat
     """The address of the app on a free port of loopback."""
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
+    bound.listen(128)
     config = uvicorn.Config(
         make_app(desk, keys=keys, **options),
         log_config=None,

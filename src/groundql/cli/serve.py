@@ -101,6 +101,7 @@ def serve(
             logs_questions=log_questions,
         )
         whole = make_app(desk, keys=known, hosts=[host, *(allow_host or [])], origins=allow_origin or [])
+        bound.listen(limits.connections)
         address = f"[{host}]" if ":" in host else host
         say(f"http://{address}:{bound.getsockname()[1]} serves {', '.join(opened)}; Ctrl-C stops")
         serve_until_stopped(whole, desk, bound, say=say)

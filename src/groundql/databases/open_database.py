@@ -138,12 +138,16 @@ class OpenDatabase:
     def _read(self) -> None:
         """Read the schema, and let go of processes that have the database as it was."""
         self.close()
-        self._state = self._watched_state()
-        self._files = locate(self.place)
-        schema = read_schema(self._files, n_examples=self.n_examples)
+        state = self._watched_state()
+        files = locate(self.place)
+        schema = read_schema(files, n_examples=self.n_examples)
         if not schema.tables:
             raise DatabaseMissing(f"{self.place} holds no table")
-        self._schema = schema
+        self._state, self._files, self._schema = (
+            state,
+            files,
+            schema,
+        )  # not before: what failed is tried again
         self._read_at_s = time.monotonic()
 
     def _watched_state(self) -> State:

@@ -10,9 +10,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from groundql import __version__
+from groundql.errors import GroundqlError
 from groundql.serving.chat import add_chat_paths
 from groundql.serving.desk import Desk
-from groundql.serving.faults import Fault
+from groundql.serving.faults import Fault, fault_of
 from groundql.serving.gate import Gate
 from groundql.serving.keys import Keys
 from groundql.serving.page import page_response
@@ -35,9 +36,10 @@ def make_app(
     app = FastAPI(title="GroundQL", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
 
     @app.exception_handler(Fault)
-    async def on_fault(request: Request, fault: Exception) -> Response:
-        assert isinstance(fault, Fault)
-        return fault.response()
+    @app.exception_handler(GroundqlError)
+    @app.exception_handler(Exception)
+    async def on_error(request: Request, error: Exception) -> Response:
+        return fault_of(error).response()
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: Exception) -> Response:

@@ -112,6 +112,10 @@ class Desk:
 
     def _run(self, name: str, database: OpenDatabase, sql: str) -> Outcome:
         outcome = database.run(sql, deadline_s=self.limits.query_s, max_rows=self.limits.rows)
+        if outcome.status == "ok" and not outcome.columns:
+            outcome = Outcome(
+                status="error", error="this is no query"
+            )  # blank, or a statement without effect
         outcome = bounded(outcome, self.limits.response_bytes)
         self.metrics.queries.labels(name, outcome.status).inc()
         if self._logs_questions:

@@ -45,7 +45,10 @@ def fault_of(error: BaseException) -> Fault:
     if isinstance(error, PromptTooLong):
         return Fault(422, "prompt_too_long", str(error), param="question")
     if isinstance(error, (DatabaseMissing, DataError)):
-        return Fault(503, "database_unavailable", str(error), retry_s=RETRY_S)
+        LOG.warning("%s", error)  # it names a path, which is no client's business
+        return Fault(
+            503, "database_unavailable", "the database is not there, or cannot be read now", retry_s=RETRY_S
+        )
     if isinstance(error, GroundqlError):
         return Fault(500, "failed", str(error))
     LOG.error("%s", where(error))

@@ -76,12 +76,16 @@ class Gate:
                 for name, value in SAFE_HEADERS.items():
                     made.setdefault(name, value)
                 self._share(headers, made)
+            elif not message.get("more_body", False):
+                seen["ended"] = 1
             await send(message)
 
         with self.metrics.in_flight.track_inprogress():
             try:
                 await self._pass(scope, headers, receive, send_safe)
             except Exception as error:
+                if "ended" in seen:  # told already: Starlette raises once more what its handler has answered
+                    return
                 fault = fault_of(error)
                 if "status" in seen:  # an answer has begun: all that is left is to end the connection
                     raise Broken from None

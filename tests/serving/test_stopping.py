@@ -1,0 +1,139 @@
+"""A server process that is stopped, killed under load, or has a full disk."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving.served import make_databases
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def process_on(
+    path: Path, *, port: int = 0, delay_s: float = 0.0, limits: str = "", **options
+) -> Iterator[tuple[subprocess.Popen, str]]:
+    """The echo server on a database, and its address."""
+    command = [sys.executable, "-m", "tests.serving.process", str(port), str(delay_s), limits, str(path)]
+    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True} | options
+    with subprocess.Popen(command, **options) as process:
+        try:
+            said, port_said = process.stdout.readline().split()
+            assert said == "ready"
+            yield process, f"http://127.0.0.1:{port_said}"
+        finally:
+            process.kill()
+
+
+def ask(address: str, mark: str, limit_s: float = 20.0) -> httpx.Response:
+    return httpx.post(f"{address}/ask", json={"database": "shop", "question": mark}, timeout=limit_s)
+
+
+def children_of(pid: int) -> set[int]:
+    """Processes that run its queries."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return set(map(int, found.stdout.split()))
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return make_databases(tmp_path)["shop"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_stop_lets_every_question_that_is_in_be_answered(shop, number):
+    with process_on(shop, delay_s=0.3, limits="batch=2") as (process, address), ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(ask, address, f"mark {i}") for i in range(6)]
+        time.sleep(0.35)  # the first batch is answered or about to be
+        process.send_signal(number)
+        answers = [future.result(20) for future in futures]
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert [answer.json()["outcome"]["rows"][0][0] for answer in answers] == [
+            f"mark {i}" for i in range(6)
+        ]
+        assert process.wait(20) == 0
+        with pytest.raises(httpx.TransportError):
+            ask(address, "late")
+
+
+def test_what_a_drain_has_no_time_for_is_told_so_with_503(shop):
+    with (
+        process_on(shop, delay_s=1.0, limits="batch=1,drain_s=1.2") as (process, address),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        futures = [pool.submit(ask, address, f"mark {i}") for i in range(4)]
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        statuses = sorted(future.result(20).status_code for future in futures)
+        assert process.wait(20) == 0
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) in (1, 2)
+
+
+def test_killed_under_load_it_leaves_no_process_and_starts_again_on_its_port(shop):
+    with process_on(shop, delay_s=0.02) as (process, address):
+        port = int(address.rpartition(":")[2])
+        stop, refused = threading.Event(), []
+
+        def load(name):
+            n = 0
+            while not stop.is_set():
+                try:
+                    answer = ask(address, f"{name} {n}")
+                    assert answer.json()["outcome"]["rows"][0][0] == f"{name} {n}"
+                except httpx.TransportError:
+                    refused.append(name)
+                    time.sleep(0.02)
+                n += 1
+
+        threads = [threading.Thread(target=load, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        children = children_of(process.pid)
+        assert children
+        process.kill()
+        process.wait(5)
+        time.sleep(0.5)
+        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        with process_on(shop, port=port) as (_, again):
+            assert ask(again, "after").json()["outcome"]["rows"][0][0] == "after"
+            stop.set()
+            for thread in threads:
+                thread.join(20)
+    assert refused
+
+
+def test_a_full_disk_stops_no_answer(shop, tmp_path):
+    """Every write to a file fails, the log's too: no file of the process may grow."""
+    log = tmp_path / "log"
+
+    def no_file_may_grow() -> None:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    with (
+        log.open("w") as file,
+        process_on(shop, stderr=file, preexec_fn=no_file_may_grow, env=env) as (process, address),
+    ):
+        for i in range(20):
+            assert ask(address, f"mark {i}").json()["outcome"]["rows"][0][0] == f"mark {i}"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert log.stat().st_size == 0
