@@ -2,7 +2,7 @@
 
     python -m tests.serving.process PORT DELAY_S NAME=VALUE,... DATABASE...
 
-Writes `ready` on stdout when it listens. The query of the question `x` is SELECT 'x' AS mark, with a count that needs the database.
+Writes `ready` and its port on stdout when it listens. The query of the question `x` is SELECT 'x' AS mark, with a count that needs the database.
 """
 
 import sys
@@ -37,12 +37,10 @@ def main() -> None:
         metrics=Metrics(),
     )
     bound = listening_socket("127.0.0.1", int(port))
-    bound.listen()
-    print("ready", bound.getsockname()[1], flush=True)
-    serve(make_app(desk), desk, bound, say=lambda text: print(text, file=sys.stderr, flush=True))
+    ready = f"ready {bound.getsockname()[1]}"
+    serve(make_app(desk), desk, bound, say=lambda text: print(text, flush=True), ready=ready)
     for one in opened.values():
         one.close()
-    print("ended", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -36,8 +36,28 @@ def process_on(
             process.kill()
 
 
-def ask(address: str, mark: str, limit_s: float = 20.0) -> httpx.Response:
-    return httpx.post(f"{address}/ask", json={"database": "shop", "question": mark}, timeout=limit_s)
+def ask(address: str, mark: str, client: httpx.Client | None = None) -> httpx.Response:
+    body = {"database": "shop", "question": mark}
+    return (client or httpx).post(f"{address}/ask", json=body, timeout=20)
+
+
+@contextlib.contextmanager
+def all_asked(address: str, n: int) -> Iterator[list[Future[httpx.Response]]]:
+    """Answers to come of n questions, every one of which is in."""
+    with httpx.Client() as client, ThreadPoolExecutor(n) as pool:
+        futures = [pool.submit(ask, address, f"mark {i}", client) for i in range(n)]
+        ends = time.monotonic() + 20
+        while f"groundql_in_flight {n + 1}.0" not in client.get(f"{address}/metrics").text:
+            assert time.monotonic() < ends
+        yield futures
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process does anything; one that has ended and is not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def children_of(pid: int) -> set[int]:
@@ -55,9 +75,10 @@ def shop(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_stop_lets_every_question_that_is_in_be_answered(shop, number):
-    with process_on(shop, delay_s=0.3, limits="batch=2") as (process, address), ThreadPoolExecutor(6) as pool:
-        futures = [pool.submit(ask, address, f"mark {i}") for i in range(6)]
-        time.sleep(0.35)  # the first batch is answered or about to be
+    with (
+        process_on(shop, delay_s=0.5, limits="batch=2") as (process, address),
+        all_asked(address, 6) as futures,
+    ):
         process.send_signal(number)
         answers = [future.result(20) for future in futures]
         assert [answer.status_code for answer in answers] == [200] * 6
@@ -71,50 +92,50 @@ def test_a_signal_to_stop_lets_every_question_that_is_in_be_answered(shop, numbe
 
 def test_what_a_drain_has_no_time_for_is_told_so_with_503(shop):
     with (
-        process_on(shop, delay_s=1.0, limits="batch=1,drain_s=1.2") as (process, address),
-        ThreadPoolExecutor(4) as pool,
+        process_on(shop, delay_s=2.0, limits="batch=1,drain_s=2.5") as (process, address),
+        all_asked(address, 4) as futures,
     ):
-        futures = [pool.submit(ask, address, f"mark {i}") for i in range(4)]
-        time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
-        statuses = sorted(future.result(20).status_code for future in futures)
+        statuses = [future.result(20).status_code for future in futures]
         assert process.wait(20) == 0
     assert set(statuses) == {200, 503}
     assert statuses.count(200) in (1, 2)
 
 
 def test_killed_under_load_it_leaves_no_process_and_starts_again_on_its_port(shop):
-    with process_on(shop, delay_s=0.02) as (process, address):
-        port = int(address.rpartition(":")[2])
-        stop, refused = threading.Event(), []
+    stop, refused, wrong = threading.Event(), [], []
 
-        def load(name):
-            n = 0
-            while not stop.is_set():
-                try:
-                    answer = ask(address, f"{name} {n}")
-                    assert answer.json()["outcome"]["rows"][0][0] == f"{name} {n}"
-                except httpx.TransportError:
-                    refused.append(name)
-                    time.sleep(0.02)
-                n += 1
+    def load(address, name):
+        n = 0
+        while not stop.is_set():
+            try:
+                if ask(address, f"{name} {n}").json()["outcome"]["rows"][0][0] != f"{name} {n}":
+                    wrong.append(name)
+            except httpx.TransportError:
+                refused.append(name)
+                time.sleep(0.02)
+            n += 1
 
-        threads = [threading.Thread(target=load, args=(name,)) for name in "abcd"]
-        for thread in threads:
-            thread.start()
-        time.sleep(1)
-        children = children_of(process.pid)
-        assert children
-        process.kill()
-        process.wait(5)
-        time.sleep(0.5)
-        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
-        with process_on(shop, port=port) as (_, again):
-            assert ask(again, "after").json()["outcome"]["rows"][0][0] == "after"
+    with process_on(shop, delay_s=0.02) as (process, address), ThreadPoolExecutor(4) as pool:
+        try:
+            futures = [pool.submit(load, address, name) for name in "abcd"]
+            time.sleep(1)
+            children = children_of(process.pid)
+            assert children
+            process.kill()
+            process.wait(5)
+            ends = time.monotonic() + 5
+            while any(map(is_running, children)):
+                assert time.monotonic() < ends
+            with process_on(shop, port=int(address.rpartition(":")[2])) as (_, again):
+                assert ask(again, "after").json()["outcome"]["rows"][0][0] == "after"
+                stop.set()
+                for future in futures:
+                    future.result(20)
+        finally:
             stop.set()
-            for thread in threads:
-                thread.join(20)
     assert refused
+    assert not wrong
 
 
 def test_a_full_disk_stops_no_answer(shop, tmp_path):

@@ -101,10 +101,9 @@ def serve(
             logs_questions=log_questions,
         )
         whole = make_app(desk, keys=known, hosts=[host, *(allow_host or [])], origins=allow_origin or [])
-        bound.listen(limits.connections)
         address = f"[{host}]" if ":" in host else host
-        say(f"http://{address}:{bound.getsockname()[1]} serves {', '.join(opened)}; Ctrl-C stops")
-        serve_until_stopped(whole, desk, bound, say=say)
+        ready = f"http://{address}:{bound.getsockname()[1]} serves {', '.join(opened)}; Ctrl-C stops"
+        serve_until_stopped(whole, desk, bound, say=say, ready=ready)
 
 
 def named_places(databases: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -99,9 +100,18 @@ class PromptConnection(H11Protocol):
 class Server(uvicorn.Server):
     """uvicorn, which on the first signal lets the desk drain: no new question, and an answer for each that is in."""
 
-    def __init__(self, config: uvicorn.Config, desk: Desk, say: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, desk: Desk, say: Callable[[str], None], ready: str) -> None:
         super().__init__(config)
-        self._desk, self._say = desk, say
+        self._desk, self._tell, self._ready = desk, say, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._say(self._ready)
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):  # a terminal that is gone or a full disk stops nothing
+            self._tell(text)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; a second signal stops at once. Both end with exit status 0."""
@@ -114,8 +124,8 @@ class Server(uvicorn.Server):
         threading.Thread(target=desk.close, args=(desk.limits.drain_s,), daemon=True).start()
 
 
-def serve(app: ASGIApp, desk: Desk, bound: socket.socket, *, say: Callable[[str], None]) -> None:
-    """Serve until a signal to stop, and drain."""
+def serve(app: ASGIApp, desk: Desk, bound: socket.socket, *, say: Callable[[str], None], ready: str) -> None:
+    """Serve until a signal to stop, and drain; says `ready` when it answers and can be stopped."""
     limits: Limits = desk.limits
     config = uvicorn.Config(
         app,
@@ -130,7 +140,7 @@ def serve(app: ASGIApp, desk: Desk, bound: socket.socket, *, say: Callable[[str]
         h11_max_incomplete_event_size=32 * 1024,
         http=PromptConnection,
     )
-    server = Server(config, desk, say)
+    server = Server(config, desk, say, ready)
     asyncio.run(server.serve(sockets=[bound]))
 
 
