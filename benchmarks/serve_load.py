@@ -110,12 +110,12 @@ class Client:
 
 @dataclass
 class Load:
-    """What a load saw. Lost: asked, and no answer with a status came."""
+    """What a load saw. Refused: nothing listened. Lost: sent, and no answer with a status came."""
 
     n_asked: int = 0
     n_mixed_up: int = 0
     n_lost: int = 0
-    n_reconnected: int = 0  # asked where nothing listened, or on a connection that had been closed
+    n_refused: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     wall_s: float = 0.0
@@ -128,6 +128,7 @@ class Load:
         return {
             "asked": self.n_asked,
             "statuses": dict(sorted(self.statuses.items())),
+            "refused": self.n_refused,
             "lost": self.n_lost,
             "mixed_up": self.n_mixed_up,
             "answers_per_s": round(len(self.seconds) / self.wall_s, 1) if self.wall_s else None,
@@ -153,9 +154,12 @@ async def load(
             asked_s = time.monotonic()
             try:
                 status, body = await client.ask("/ask", {"database": "shop", "question": mark})
+            except ConnectionRefusedError:
+                seen.n_refused += 1
+                await asyncio.sleep(0.02)
+                continue
             except (OSError, EOFError, TimeoutError):
                 seen.n_lost += 1
-                await asyncio.sleep(0.02)
                 continue
             told = json.loads(body)
             outcome = told.get("outcome") or {}

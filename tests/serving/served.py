@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from groundql.serving.desk import Desk
 from groundql.serving.keys import Keys
 from groundql.serving.limits import Limits
 from groundql.serving.metrics import Metrics
-from groundql.serving.server import PromptConnection
+from groundql.serving.server import PromptConnection, listening_socket
 from tests.scripted_assistant import ScriptedAssistant
 from tests.small_data import CLUB, SHOP
 
@@ -80,8 +79,7 @@ def client_of(desk: Desk, *, keys: Keys | None = None, **options: Any) -> Iterat
 @contextlib.contextmanager
 def listening(desk: Desk, *, keys: Keys | None = None, **options: Any) -> Iterator[str]:
     """The address of the app on a free port of loopback."""
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
+    bound = listening_socket("127.0.0.1", 0)
     bound.listen(128)
     config = uvicorn.Config(
         make_app(desk, keys=keys, **options),

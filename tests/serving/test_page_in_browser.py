@@ -20,7 +20,7 @@ AMOUNTS = "Amount sold of each product"
 READY = "document.querySelectorAll('#schema .table').length > 0"
 CELLS = "[...document.querySelectorAll('#rows tbody tr')].map(row => [...row.cells].map(cell => cell.textContent))"
 MORE_QUERIES = QUERIES | {
-    "Names": "SELECT name, price, NULL AS nothing, 1152921504606846977 AS large, x'00ff' AS blob, 9e999 AS far FROM product",
+    "Names": "SELECT name, price, NULL AS missing, 1152921504606846977 AS large, x'00ff' AS blob, 9e999 AS far FROM product",
     "By day": "SELECT day, amount FROM (SELECT '2024-01-31' AS day, 10 AS amount UNION ALL SELECT '2024-03-31', 5 UNION ALL SELECT '2024-02-29', 3)",
     "Attack": f"SELECT 1 AS \"{XSS.replace(chr(34), chr(34) * 2)}\", '{XSS.replace(chr(39), chr(39) * 2)}' AS b",
     "Slow": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n",

@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
@@ -194,6 +195,18 @@ def test_a_locked_database_is_said_to_be_and_answers_again_afterwards(own_client
     assert own_client.post(
         "/ask", json={"database": "shop", "question": "How many products are there?"}
     ).json()["outcome"]["rows"] == [[3]]
+
+
+def test_a_writer_that_is_soon_done_is_waited_for(own_client, paths):
+    with closing(sqlite3.connect(paths["shop"], check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        release = threading.Timer(0.1, other.rollback)
+        release.start()
+        answer = own_client.post(
+            "/run", json={"database": "shop", "sql": "SELECT COUNT(*) FROM product"}
+        ).json()
+        release.join()
+    assert answer["outcome"]["rows"] == [[3]]
 
 
 def test_questions_and_rows_are_in_no_log_unless_asked_for(paths, caplog):

@@ -118,6 +118,15 @@ def test_a_smuggled_second_request_is_refused(shared_paths):
         assert b"product" not in client.recv(10_000)
 
 
+def test_an_answer_does_not_wait_for_a_delayed_acknowledgement(shared_paths):
+    with desk_on(shared_paths) as desk, listening(desk) as address, httpx.Client(base_url=address) as client:
+        client.get("/health")
+        start = time.monotonic()
+        for _ in range(10):
+            assert client.get("/health").status_code == 200
+        assert time.monotonic() - start < 0.35  # ten delays alone are 0.4 s
+
+
 def test_sixty_questions_at_once_each_get_their_own_rows(shared_paths):
     marks = {f"mark {i}": f"SELECT 'mark {i}' AS mark" for i in range(60)}
     with desk_on(shared_paths, marks | QUERIES, per_client=100) as desk, listening(desk) as address:

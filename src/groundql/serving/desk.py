@@ -3,9 +3,10 @@
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from groundql.answer import Answer, OpenDatabase, run_answer
 from groundql.records import Outcome
@@ -16,6 +17,8 @@ from groundql.serving.faults import Fault, too_busy
 from groundql.serving.limits import Limits
 from groundql.serving.metrics import Metrics
 
+Made = TypeVar("Made")
+LOCK_STEP_S = 0.025
 LOG = logging.getLogger("groundql.serving")
 
 
@@ -95,10 +98,12 @@ class Desk:
         return self._writes.write_many([(self.databases[a.database], a.question, a.evidence) for a in asks])
 
     def _run_answer(self, ask: Ask, answer: Answer) -> Answer:
-        limits = self.limits
-        ran = run_answer(
-            self.databases[ask.database], answer, deadline_s=limits.query_s, max_rows=limits.rows
-        )
+        limits, database = self.limits, self.databases[ask.database]
+
+        def run() -> Answer:
+            return run_answer(database, answer, deadline_s=limits.query_s, max_rows=limits.rows)
+
+        ran = self._unlocked(run, lambda made: made.outcome)
         if ran.outcome is not None and ran.outcome.status == "ok":
             outcome = bounded(ran.outcome, limits.response_bytes)
             if outcome.status != "ok":
@@ -110,8 +115,20 @@ class Desk:
             LOG.info("ask %s", json.dumps(said))
         return ran
 
+    def _unlocked(self, run: Callable[[], Made], outcome_of: Callable[[Made], Outcome | None]) -> Made:
+        """What a run makes, once no writer keeps it out or `lock_s` is over."""
+        ends_s = time.monotonic() + self.limits.lock_s
+        while is_locked(outcome_of(made := run())) and time.monotonic() < ends_s:
+            time.sleep(LOCK_STEP_S)
+        return made
+
     def _run(self, name: str, database: OpenDatabase, sql: str) -> Outcome:
-        outcome = database.run(sql, deadline_s=self.limits.query_s, max_rows=self.limits.rows)
+        limits = self.limits
+
+        def run() -> Outcome:
+            return database.run(sql, deadline_s=limits.query_s, max_rows=limits.rows)
+
+        outcome = self._unlocked(run, lambda made: made)
         if outcome.status == "ok" and not outcome.columns:
             outcome = Outcome(
                 status="error", error="this is no query"
@@ -121,6 +138,11 @@ class Desk:
         if self._logs_questions:
             LOG.info("run %s", json.dumps({"database": name, "sql": sql, "status": outcome.status}))
         return outcome
+
+
+def is_locked(outcome: Outcome | None) -> bool:
+    """Whether a writer kept the query out, as one of SQLite does for as long as its commit takes."""
+    return outcome is not None and outcome.status == "error" and "database is locked" in outcome.error
 
 
 def answer_json(ask: Ask, timed: Timed) -> dict[str, Any]:

@@ -19,6 +19,9 @@ class Limits(Record):
     sql_chars: int = Field(20_000, ge=1)  # 422; the engine's own bound is 100,000 bytes
     answer_s: float = Field(120.0, gt=0)  # 504; queue and model together, for a slow model on a CPU
     query_s: float = Field(10.0, gt=0)  # outcome "timeout"; `POST /run` waits its turn on top
+    lock_s: float = Field(
+        0.5, ge=0
+    )  # a query that finds its database locked by a writer is tried again for so long
     rows: int = Field(1_000, ge=1)  # outcome "too_large": a part of the rows is never shown as the whole
     response_bytes: int = Field(8 * 2**20, ge=1)  # outcome "too_large"
     queue: int = Field(64, ge=1)  # 503; questions taken in and not answered yet, of all clients
