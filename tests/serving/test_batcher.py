@@ -56,6 +56,17 @@ def test_what_waits_goes_together_up_to_a_batch_in_order():
     assert futures[1].result().n_batch == 4
 
 
+def test_the_first_of_a_batch_waits_a_moment_for_others_and_no_longer_than_for_a_whole_batch():
+    model = Model()
+    model.gate.set()
+    batcher = batcher_of(model, gather_s=0.2)
+    futures = [batcher.submit(Ask("db", question)) for question in "abc"]
+    assert futures[0].result(5).queued_s >= 0.19
+    futures = [batcher.submit(Ask("db", question)) for question in "abcd"]
+    assert futures[0].result(5).queued_s < 0.1
+    assert model.batches == [["a", "b", "c"], ["a", "b", "c", "d"]]
+
+
 def test_a_question_that_raises_fails_alone():
     model = Model(poison="b")
     model.gate.set()

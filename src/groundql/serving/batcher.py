@@ -61,11 +61,12 @@ class Batcher:
         n_open: int,
         n_batch: int,
         n_runners: int = 2,
+        gather_s: float = 0.0,
         on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
-        """`n_open`: questions taken in and not answered yet, at most."""
+        """`n_open`: questions taken in and not answered yet, at most. `gather_s`: what the first of a batch waits."""
         self._write, self._run = write, run
-        self._most_open, self._n_batch = n_open, n_batch
+        self._most_open, self._n_batch, self._gather_s = n_open, n_batch, gather_s
         self._on_batch = on_batch or (lambda n, seconds: None)
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
@@ -141,8 +142,17 @@ class Batcher:
         """What waits, up to a batch; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closing)
+            if (
+                self._waiting
+            ):  # those who were answered together ask again together: the first of them waits a moment
+                first_s = self._waiting[0].since_s
+                left_s = first_s + self._gather_s - time.monotonic()
+                self._changed.wait_for(self._has_batch, max(0.0, left_s))
             n = min(len(self._waiting), self._n_batch)
             return [self._waiting.popleft() for _ in range(n)] if n else None
+
+    def _has_batch(self) -> bool:
+        return len(self._waiting) >= self._n_batch or self._is_closing
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
         """Have the batch written, and hand each query on to be run."""

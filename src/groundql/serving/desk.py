@@ -43,6 +43,7 @@ class Desk:
             n_open=limits.queue,
             n_batch=limits.batch,
             n_runners=limits.query_threads,
+            gather_s=limits.gather_s,
             on_batch=metrics.saw_batch,
         )
         self._runners = ThreadPoolExecutor(limits.query_threads, thread_name_prefix="queries")
