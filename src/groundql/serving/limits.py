@@ -28,7 +28,7 @@ class Limits(Record):
     per_client: int = Field(32, ge=1)  # 429; requests at once of one key, or of one address without keys
     connections: int = Field(512, ge=2)  # 503
     batch: int = Field(8, ge=1)  # questions the model gets at once
-    gather_s: float = Field(0.005, ge=0)  # the first of a batch waits so long for others
+    gather_s: float = Field(0.005, ge=0)  # a batch that is not full waits so long for more
     query_threads: int = Field(2, ge=1)  # queries at once: so many of answers, and as many that people edited
     drain_s: float = Field(30.0, ge=0)  # after a signal to stop, for what was taken in before it
 
