@@ -147,11 +147,11 @@ class Batcher:
         """What waits, up to a batch; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closing)
-            if (
-                self._waiting
-            ):  # those who were answered together ask again together: the first of them waits a moment
-                first_s = self._waiting[0].since_s
-                left_s = first_s + self._gather_s - time.monotonic()
+            if self._waiting:
+                # Those who were just answered ask again: without a moment for them, two halves of the clients take
+                # turns for ever, each in batches of half the size.
+                from_s = max(self._waiting[0].since_s, self._written_s)
+                left_s = from_s + self._gather_s - time.monotonic()
                 self._changed.wait_for(self._has_batch, max(0.0, left_s))
             n = min(len(self._waiting), self._n_batch)
             return [self._waiting.popleft() for _ in range(n)] if n else None
