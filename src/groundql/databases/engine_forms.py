@@ -37,8 +37,8 @@ def to_engine(tree: exp.Query, schema: Schema, dialect: Dialect) -> exp.Query:
             _compared(node, kinds)
         elif isinstance(node, exp.In):
             _listed(node, kinds)
-        elif isinstance(node, SUMMED) and kinds.of(node.this) == "truth":
-            node.set("this", exp.cast(node.this.copy(), "int"))
+        elif isinstance(node, SUMMED):
+            _summed(node, kinds, dialect)
         elif isinstance(node, exp.Div):
             _divided(node, kinds, dialect)
         elif isinstance(node, exp.Cast):
@@ -63,8 +63,8 @@ def without_engine_forms(tree: exp.Query, schema: Schema) -> exp.Query:
 
     NULLs come where SQLite has them, unless a descending order asks for them first.
     """
-    for node in list(tree.find_all(exp.IgnoreNulls)):  # how ANY_VALUE is read
-        node.replace(node.this)
+    for wrapper in list(tree.find_all(exp.IgnoreNulls)):  # how ANY_VALUE is read
+        wrapper.replace(wrapper.this)
     for node in list(tree.walk()):
         if isinstance(node, exp.ILike):
             node.replace(exp.Like(this=node.this, expression=node.expression, negate=node.args.get("negate")))
@@ -72,6 +72,8 @@ def without_engine_forms(tree: exp.Query, schema: Schema) -> exp.Query:
             node.replace(node.this)
         elif isinstance(node, exp.TimeToStr | exp.TsOrDsToTimestamp) and isinstance(node.this, exp.Cast):
             node.set("this", node.this.this)
+        elif isinstance(node, exp.Right):
+            node.replace(exp.Substring(this=node.this, start=exp.Neg(this=node.expression)))
         elif isinstance(node, exp.IntDiv):
             node.replace(exp.Div(this=node.this, expression=node.expression, typed=True))
         elif isinstance(node, exp.Bracket):
@@ -88,37 +90,51 @@ def without_engine_forms(tree: exp.Query, schema: Schema) -> exp.Query:
 
 def _undo_operands(tree: exp.Query, kinds: Kinds) -> None:
     """Casts that SQLite makes by itself, and the guard of a divisor."""
-    for node in list(tree.find_all(exp.Div)):
-        divisor = node.expression
+    for div in list(tree.find_all(exp.Div)):
+        divisor = div.expression
         if isinstance(divisor, exp.Nullif) and divisor.expression.name == "0":
-            node.set("expression", divisor.this)
-        if kinds.of(node) != "integer":  # a fraction in SQLite too: needs no cast
-            node.set("typed", True)
+            div.set("expression", divisor.this)
+        if kinds.of(div) != "integer":  # a fraction in SQLite too: needs no cast
+            div.set("typed", True)
     for node in list(tree.find_all(exp.Cast)):
         inner = node.this
-        if isinstance(node.parent, (exp.Like, exp.DPipe, exp.GroupConcat, *TEXTUAL)) and node.to.is_type(*exp.DataType.TEXT_TYPES):
-            node.replace(inner)
-        elif isinstance(node.parent, exp.Sum | exp.Avg | exp.Min | exp.Max) and node.to.is_type("int") and isinstance(inner, TRUTHS):
+        if (
+            (
+                isinstance(node.parent, (exp.Like, exp.DPipe, exp.GroupConcat, *TEXTUAL))
+                and node.to.is_type(*exp.DataType.TEXT_TYPES)
+                or (
+                    isinstance(node.parent, exp.Sum | exp.Avg | exp.Min | exp.Max)
+                    and node.to.is_type("int")
+                    and isinstance(inner, TRUTHS)
+                )
+            )
+            or isinstance(node.parent, exp.Round)
+            and node.to.is_type("decimal")
+        ):
             node.replace(inner)
         elif isinstance(inner, exp.Trunc) and node.to.is_type("bigint"):
             node.set("this", inner.this)
 
 
-def _of_julian(node: exp.Expression) -> exp.Expression | None:
+def _of_julian(node: exp.Expr) -> exp.Expr | None:
     """The moment in what JULIANDAY became."""
-    if not isinstance(node, exp.Add) or node.expression.name != JULIAN_EPOCH or not isinstance(node.this, exp.Div):
+    if (
+        not isinstance(node, exp.Add)
+        or node.expression.name != JULIAN_EPOCH
+        or not isinstance(node.this, exp.Div)
+    ):
         return None
     since = node.this.this.unnest()
     since = since.this if isinstance(since, exp.Cast) else since
     if not isinstance(since, exp.Extract):
         return None
-    moment = since.expression
+    moment: exp.Expr = since.expression
     return moment.this if isinstance(moment, exp.Cast) else moment
 
 
-def _as_text(node: exp.Expression, key: str, kinds: Kinds) -> None:
+def _as_text(node: exp.Expr, key: str, kinds: Kinds) -> None:
     """The operand as text, where it is a column of another kind."""
-    operand = node.args.get(key)
+    operand: exp.Expr = node.args[key]
     if kinds.of(operand) in ("integer", "number", "time", "truth", "other"):
         node.set(key, exp.cast(operand.copy(), "text"))
 
@@ -129,7 +145,7 @@ def _from_the_right(node: exp.Substring) -> None:
         node.replace(exp.func("RIGHT", node.this.copy(), start.this.copy()))
 
 
-def _compared(node: exp.Expression, kinds: Kinds) -> None:
+def _compared(node: exp.Expr, kinds: Kinds) -> None:
     """`text = 5` compares texts and `truth = 1` truths, as a column's affinity has it in SQLite."""
     for key, other in (("this", "expression"), ("expression", "this")):
         literal = node.args[other]
@@ -139,8 +155,21 @@ def _compared(node: exp.Expression, kinds: Kinds) -> None:
                 node.set(other, exp.Literal.string(literal.name))
             elif kind == "truth" and literal.name in ("0", "1"):
                 node.set(other, exp.Boolean(this=literal.name == "1"))
-        elif kinds.of(literal) == "time" and kinds.of(node.args[key]) == "text" and not isinstance(node.args[key], exp.Literal):
+        elif (
+            kinds.of(literal) == "time"
+            and kinds.of(node.args[key]) == "text"
+            and not isinstance(node.args[key], exp.Literal)
+        ):
             node.set(other, exp.cast(literal.copy(), "text"))
+
+
+def _summed(node: exp.Expr, kinds: Kinds, dialect: Dialect) -> None:
+    """Truths count as integers; texts as the numbers that they are."""
+    kind = kinds.of(node.this)
+    if kind == "truth":
+        node.set("this", exp.cast(node.this.copy(), "int"))
+    elif kind == "text" and dialect == "duckdb" and isinstance(node, exp.Sum | exp.Avg):
+        node.set("this", exp.TryCast(this=node.this.copy(), to=exp.DataType.build("double")))
 
 
 def _listed(node: exp.In, kinds: Kinds) -> None:
@@ -157,7 +186,11 @@ def _divided(node: exp.Div, kinds: Kinds, dialect: Dialect) -> None:
     if isinstance(divisor, exp.Literal) and float(divisor.name or 0) != 0:
         node.set("safe", False)
     if dialect == "duckdb" and kinds.of(node) == "integer":  # `/` makes a fraction of integers there
-        below = node.expression if not node.args.get("safe") else exp.Nullif(this=node.expression, expression=exp.Literal.number(0))
+        below = (
+            node.expression
+            if not node.args.get("safe")
+            else exp.Nullif(this=node.expression, expression=exp.Literal.number(0))
+        )
         node.replace(exp.IntDiv(this=node.this, expression=below))
 
 
@@ -175,7 +208,7 @@ def _cast(node: exp.Cast, kinds: Kinds, dialect: Dialect) -> None:
         node.replace(exp.TryCast(this=node.this, to=node.to))
 
 
-def _moment(value: exp.Expression, kinds: Kinds, dialect: Dialect, precision: str = "timestamp") -> exp.Expression:
+def _moment(value: exp.Expr, kinds: Kinds, dialect: Dialect, precision: str = "timestamp") -> exp.Expr:
     """A point in time, or a date; NULL where a text is none, if the engine can say so."""
     to = exp.DataType.build(precision)
     if isinstance(value, exp.Literal) and value.is_string and value.name.lower() == "now":
@@ -186,7 +219,7 @@ def _moment(value: exp.Expression, kinds: Kinds, dialect: Dialect, precision: st
     return exp.Cast(this=value.copy(), to=to)
 
 
-def _cast_to(value: exp.Expression, kind: str) -> exp.Expression:
+def _cast_to(value: exp.Expr, kind: str) -> exp.Expr:
     return exp.Cast(this=value, to=exp.DataType.build(kind))
 
 
@@ -199,7 +232,7 @@ def _called(node: exp.Anonymous, kinds: Kinds, dialect: Dialect) -> None:
         return
     if name not in ("DATE", "DATETIME", "JULIANDAY", "UNIXEPOCH") or not arguments:
         return
-    moment: exp.Expression | None = _moment(arguments[0], kinds, dialect)
+    moment: exp.Expr | None = _moment(arguments[0], kinds, dialect)
     for step in arguments[1:]:
         moment = _moved(moment, step) if moment is not None else None
     if moment is None:
@@ -217,7 +250,7 @@ def _called(node: exp.Anonymous, kinds: Kinds, dialect: Dialect) -> None:
             node.replace(exp.Paren(this=exp.Add(this=days, expression=exp.Literal.number(JULIAN_EPOCH))))
 
 
-def _moved(moment: exp.Expression, step: exp.Expression) -> exp.Expression | None:
+def _moved(moment: exp.Expr, step: exp.Expr) -> exp.Expr | None:
     """`moment` after one of SQLite's modifiers; None for one that is not known here."""
     text = step.name if isinstance(step, exp.Literal) and step.is_string else ""
     if start := START.fullmatch(text):
@@ -233,7 +266,9 @@ def _give_group_values(block: exp.Select, kinds: Kinds, dialect: Dialect) -> Non
     """A value of any row of the group for a column that is not grouped; of the row with the one MAX or MIN, if there is one."""
     group = block.args.get("group")
     places = [*block.expressions, block.args.get("having"), block.args.get("order")]
-    aggregates = [node for place in places if place is not None for node in _own(place, block) if _is_aggregate(node)]
+    aggregates = [
+        node for place in places if place is not None for node in _own(place, block) if _is_aggregate(node)
+    ]
     if group is None and not aggregates:
         return
     grouped = {expression.sql("sqlite").lower() for expression in (group.expressions if group else [])}
@@ -244,25 +279,33 @@ def _give_group_values(block: exp.Select, kinds: Kinds, dialect: Dialect) -> Non
         if place is None or (isinstance(place, exp.Alias) and place.alias.lower() in names):
             continue
         for column in [node for node in _own(place, block) if isinstance(node, exp.Column)]:
-            if _stands_alone(column, place, grouped) and kinds.owner(column) is block and not isinstance(column.this, exp.Star):
+            if (
+                _stands_alone(column, place, grouped)
+                and kinds.owner(column) is block
+                and not isinstance(column.this, exp.Star)
+            ):
                 chosen = _any(column, end, dialect)
                 if column is place and column.arg_key == "expressions":
                     chosen = exp.alias_(chosen, column.this.copy())
                 column.replace(chosen)
 
 
-def _own(place: exp.Expression, block: exp.Select) -> list[exp.Expression]:
+def _own(place: exp.Expr, block: exp.Select) -> list[exp.Expr]:
     """The nodes of `place` that belong to `block` itself, not to a query inside."""
     return [node for node in place.walk() if node.find_ancestor(exp.Select) is block]
 
 
-def _is_aggregate(node: exp.Expression) -> bool:
-    return isinstance(node, exp.AggFunc) and not isinstance(node.parent, exp.Window) and node.find_ancestor(exp.Window) is None
+def _is_aggregate(node: exp.Expr) -> bool:
+    return (
+        isinstance(node, exp.AggFunc)
+        and not isinstance(node.parent, exp.Window)
+        and node.find_ancestor(exp.Window) is None
+    )
 
 
-def _stands_alone(column: exp.Column, place: exp.Expression, grouped: set[str]) -> bool:
+def _stands_alone(column: exp.Column, place: exp.Expr, grouped: set[str]) -> bool:
     """Whether nothing around the column, up to `place`, is grouped or an aggregate."""
-    node: exp.Expression | None = column
+    node: exp.Expr | None = column
     while node is not None:
         if isinstance(node, exp.AggFunc | exp.Window) or node.sql("sqlite").lower() in grouped:
             return False
@@ -272,14 +315,14 @@ def _stands_alone(column: exp.Column, place: exp.Expression, grouped: set[str]) 
     return True
 
 
-def _any(column: exp.Column, end: exp.Expression | None, dialect: Dialect) -> exp.Expression:
+def _any(column: exp.Column, end: exp.Expr | None, dialect: Dialect) -> exp.Expr:
     """A value of the group in `column`."""
     own = column.copy()
     if dialect == "duckdb":
         if end is None:
             return exp.AnyValue(this=own)
         return (exp.ArgMax if isinstance(end, exp.Max) else exp.ArgMin)(this=own, expression=end.this.copy())
-    gathered: exp.Expression = own
+    gathered: exp.Expr = own
     if end is not None:
         order = exp.Ordered(this=end.this.copy(), desc=isinstance(end, exp.Max), nulls_first=False)
         gathered = exp.Order(this=own, expressions=[order])

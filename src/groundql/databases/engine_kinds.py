@@ -5,20 +5,17 @@ from typing import Literal
 
 from sqlglot import exp
 
-from groundql.records import Schema
+from groundql.records import Column, Schema
 
 Kind = Literal["integer", "number", "text", "time", "truth", "other", ""]  # "": not known
 
-_KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), kind)
-    for pattern, kind in (
-        (r".*(\[\]|\()?\s*(struct|map|union|list|array|json|\[\])", "other"),
-        (r"u?(tiny|small|big|huge|medium)?int(eger|\d)?\b|(big|small)?serial|oid\b", "integer"),
-        (r"decimal|numeric|double|float|real|money", "number"),
-        (r"bool", "truth"),
-        (r"date|time(stamp|\b)|interval", "time"),
-        (r"(n?var|bp)?char|text|string|citext|name\b|character", "text"),
-    )
+_PATTERNS: tuple[tuple[str, Kind], ...] = (
+    (r".*(\[\]|\()?\s*(struct|map|union|list|array|json|\[\])", "other"),
+    (r"u?(tiny|small|big|huge|medium)?int(eger|\d)?\b|(big|small)?serial|oid\b", "integer"),
+    (r"decimal|numeric|double|float|real|money", "number"),
+    (r"bool", "truth"),
+    (r"date|time(stamp|\b)|interval", "time"),
+    (r"(n?var|bp)?char|text|string|citext|name\b|character", "text"),
 )
 _TEXT = (
     exp.TimeToStr, exp.Substring, exp.Upper, exp.Lower, exp.Trim, exp.DPipe, exp.Replace, exp.GroupConcat, exp.Concat,
@@ -29,10 +26,20 @@ _TRUTH = (
 )  # fmt: skip
 _INTEGER = (exp.Count, exp.Length, exp.StrPosition, exp.RowNumber, exp.IntDiv)
 
+_CLASSES: tuple[tuple[tuple[type[exp.Expr], ...], Kind], ...] = (
+    (_TEXT, "text"),
+    (_TRUTH, "truth"),
+    (_INTEGER, "integer"),
+    ((exp.Date, exp.CurrentDate, exp.CurrentTimestamp), "time"),
+)
+
 
 def kind_of_type(declared: str) -> Kind:
     """The kind of a column of this type; "other" for what is none of the named."""
-    return next((kind for pattern, kind in _KINDS if pattern.match(declared.strip())), "other" if declared else "")
+    return next(
+        (kind for pattern, kind in _PATTERNS if re.match(pattern, declared.strip(), re.IGNORECASE)),
+        "other" if declared else "",
+    )
 
 
 class Kinds:
@@ -48,21 +55,34 @@ class Kinds:
         """The nearest block around `column` that has it in a source; None for an output's alias."""
         return self._found(column)[0]
 
-    def is_not_null(self, expression: exp.Expression) -> bool:
-        """Whether it is a column that holds no NULL, as declared."""
+    def is_not_null(self, expression: exp.Expr) -> bool:
+        """Whether it is a count, or a column that holds no NULL, as declared."""
         if not isinstance(expression, exp.Column):
-            return False
+            return isinstance(expression, exp.Count)
         block, kind = self._found(expression)
         found = self._declared(expression, block) if block is not None and kind else None
-        return bool(found and found.not_null) and not (block and any(j.side for j in block.args.get("joins") or []))
+        return bool(found and found.not_null) and not (
+            block and any(j.side for j in block.args.get("joins") or [])
+        )
 
-    def of(self, node: exp.Expression | None) -> Kind:
+    def of(self, node: exp.Expr | None) -> Kind:
         """The kind of one expression."""
         if isinstance(node, exp.Literal):
             return "text" if node.is_string else "integer" if node.is_int else "number"
         if isinstance(node, exp.Column):
             return self._found(node)[1]
-        if isinstance(node, exp.Paren | exp.Neg | exp.Min | exp.Max | exp.Sum | exp.AnyValue | exp.Distinct | exp.Alias | exp.Window):
+        if isinstance(
+            node,
+            exp.Paren
+            | exp.Neg
+            | exp.Min
+            | exp.Max
+            | exp.Sum
+            | exp.AnyValue
+            | exp.Distinct
+            | exp.Alias
+            | exp.Window,
+        ):
             inner = node.expressions[0] if isinstance(node, exp.Distinct) and node.expressions else node.this
             kind = self.of(inner)
             return "integer" if kind == "truth" and isinstance(node, exp.Sum | exp.Neg) else kind
@@ -76,9 +96,14 @@ class Kinds:
             return kind_of_type(node.to.sql())
         if isinstance(node, exp.Avg | exp.Round | exp.Ln | exp.Log | exp.Sqrt):
             return "number"
-        for kinds_of, kind in ((_TEXT, "text"), (_TRUTH, "truth"), (_INTEGER, "integer"), ((exp.Date,), "time")):
+        for kinds_of, kind in (
+            (_TEXT, "text"),
+            (_TRUTH, "truth"),
+            (_INTEGER, "integer"),
+            ((exp.Date,), "time"),
+        ):
             if isinstance(node, kinds_of):
-                return kind  # type: ignore[return-value]
+                return kind
         if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Select) and node.this.expressions:
             return self.of(node.this.expressions[0])
         return ""
@@ -99,7 +124,7 @@ class Kinds:
             block = block.find_ancestor(exp.Select)
         return None, ""
 
-    def _declared(self, column: exp.Column, block: exp.Select) -> "object | None":
+    def _declared(self, column: exp.Column, block: exp.Select) -> Column | None:
         for source in sources_of(block):
             if not column.table or column.table.lower() == source.alias_or_name.lower():
                 found = self._tables.get(source.name.lower(), {}).get(column.name.lower())
@@ -108,14 +133,14 @@ class Kinds:
         return None
 
 
-def sources_of(block: exp.Select) -> list[exp.Expression]:
+def sources_of(block: exp.Select) -> list[exp.Expr]:
     """What stands in FROM and the joins of one block."""
     start = block.args.get("from_") or block.args.get("from")
     joined = [join.this for join in block.args.get("joins") or []]
     return ([start.this] if start is not None else []) + joined
 
 
-def _is_cte(source: exp.Expression) -> bool:
+def _is_cte(source: exp.Expr) -> bool:
     """Whether the name is one of WITH."""
     around = source.find_ancestor(exp.Select, exp.SetOperation)
     while around is not None:
@@ -126,7 +151,7 @@ def _is_cte(source: exp.Expression) -> bool:
     return False
 
 
-def _branches(node: exp.Expression) -> list[exp.Expression]:
+def _branches(node: exp.Expr) -> list[exp.Expr]:
     if isinstance(node, exp.Coalesce):
         return [node.this, *node.expressions]
     if isinstance(node, exp.If):

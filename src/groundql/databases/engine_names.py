@@ -41,7 +41,9 @@ def spelt_for(tree: exp.Query, schema: Schema, dialect: Dialect) -> exp.Query:
     for identifier in tree.find_all(exp.Identifier):
         name = str(identifier.this)
         is_plain = PLAIN[dialect].fullmatch(name) and name.lower() not in RESERVED
-        identifier.set("quoted", not is_plain and not (_is_ours(name) and name.lower() not in {**tables, **columns}))
+        identifier.set(
+            "quoted", not is_plain and not (_is_ours(name) and name.lower() not in {**tables, **columns})
+        )
     return tree
 
 

@@ -44,7 +44,9 @@ def from_engine_sql(sql: str, schema: Schema, dialect: Dialect) -> str:
     if tree is None:
         return sql
     try:
-        return without_engine_forms(tree, schema).sql("sqlite", identify=True, unsupported_level=ErrorLevel.IGNORE)
+        return without_engine_forms(tree, schema).sql(
+            "sqlite", identify=True, unsupported_level=ErrorLevel.IGNORE
+        )
     except (SqlglotError, RecursionError):
         return sql
 
