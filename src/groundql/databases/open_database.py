@@ -189,7 +189,7 @@ def _tables_version(path: Path) -> int | None:
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         try:
-            return int(connection.execute("PRAGMA schema_version").fetchall()[0][0])
+            return int(str(connection.execute("PRAGMA schema_version").fetchall()[0][0]))
         finally:
             connection.close()
     except apsw.Error:
