@@ -23,7 +23,7 @@ STAGES = {
     "verdicts": {"databases"},
     "reports": set(),
 }
-JOINS = {"pipeline", "generating", "selecting", "encoding", "tuning", "evaluating", "answer"}
+JOINS = {"pipeline", "generating", "selecting", "encoding", "tuning", "evaluating", "answer", "projects"}
 ALLOWED = (
     {"errors": set(), "config": {"errors"}, "records": {"errors"}}
     | {stage: NOUNS | further for stage, further in STAGES.items()}
@@ -40,7 +40,7 @@ HEAVY_PLACES = (
     "tuning.py",
     "encoding.py",
 )
-VERBS_WITHOUT_TORCH = ("compare", "explore", "judge", "plan", "report", "sample")
+VERBS_WITHOUT_TORCH = ("compare", "explore", "init", "judge", "plan", "report", "sample")
 
 
 def test_no_folder_imports_another_that_it_may_not():
