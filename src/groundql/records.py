@@ -204,6 +204,7 @@ class Completion(Record):
     strain: Strain | None = None
     n_backtracks: int = 0
     n_samples: int = 1  # texts that were written for it, repairs counted; `n_new_tokens` is of all of them
+    n_agreeing: int | None = None  # of several samples, how many have this one's result; None: no vote
 
 
 class Outcome(Record):

@@ -13,6 +13,7 @@ from groundql.config import GenerationSettings, OutputDialect
 from groundql.databases.binding import prepare
 from groundql.databases.executor import Job, run_many
 from groundql.databases.files import has_rows, sqlite_file
+from groundql.databases.translate import engine_sql
 from groundql.errors import AskedWrongly
 from groundql.prompts.dialect import answered_sql
 from groundql.records import Completion, DatabaseFiles, Outcome, Prompt, Schema, Turns
@@ -30,7 +31,7 @@ MAX_EXECUTORS = 4
 class Asked:
     """Questions as prompts, in the order of their completions, with what they are asked of."""
 
-    prompts: Sequence[Prompt]
+    prompts: list[Prompt]
     schemas: dict[str, Schema]
     databases: dict[str, DatabaseFiles]
     dialect: OutputDialect = "canonical"  # what the model was taught to write
@@ -115,7 +116,9 @@ def _write(
             question_id=prompt.question_id,
             db_id=prompt.db_id,
             text=text,
-            sql=answered_sql(text, asked.dialect) if one.status == "free" else one.sql,
+            sql=_for_engine(
+                asked, prompt, answered_sql(text, asked.dialect) if one.status == "free" else one.sql
+            ),
             n_prompt_tokens=one.n_prompt_tokens,
             n_new_tokens=len(one.ids),
             stopped=one.stopped,
@@ -130,6 +133,12 @@ def _write(
     return [
         [text_of(prompt, one) for one in some] for prompt, some in zip(asked.prompts, decoded, strict=True)
     ]
+
+
+def _for_engine(asked: Asked, prompt: Prompt, sql: str | None) -> str | None:
+    """The model's query in the SQL of the engine that it shall run on."""
+    dialect = asked.databases[prompt.db_id].dialect
+    return engine_sql(sql, asked.schemas[prompt.db_id], dialect) if sql is not None else None
 
 
 def _elect(asked: Asked, texts: Sequence[Sequence[_Text]]) -> list[_Text]:
@@ -147,7 +156,10 @@ def _elect(asked: Asked, texts: Sequence[Sequence[_Text]]) -> list[_Text]:
             )
             for t in some
         ]
-        elected.append(some[vote(candidates).chosen])
+        won = vote(candidates)
+        chosen = some[won.chosen]
+        completion = chosen.completion.model_copy(update={"n_agreeing": won.n_agreeing})
+        elected.append(replace(chosen, completion=completion))
     return elected
 
 
@@ -201,9 +213,14 @@ def _faults(asked: Asked, completions: Sequence[Completion]) -> dict[int, str]:
 def _run(asked: Asked, queries: set[tuple[str, str | None]]) -> dict[tuple[str, str | None], Outcome]:
     """What each query returns, under guard; those on databases without rows are left out."""
     runnable = sorted(
-        (db_id, sql) for db_id, sql in queries if sql is not None and has_rows(asked.databases[db_id])
+        (db_id, sql)
+        for db_id, sql in queries
+        if sql is not None and (asked.databases[db_id].url or has_rows(asked.databases[db_id]))
     )
-    jobs = [Job(sqlite_file(asked.databases[db_id]), sql, DEADLINE_S, MAX_ROWS) for db_id, sql in runnable]
+    jobs = [
+        Job(asked.databases[db_id].url or sqlite_file(asked.databases[db_id]), sql, DEADLINE_S, MAX_ROWS)
+        for db_id, sql in runnable
+    ]
     if not jobs:
         return {}
     return dict(zip(runnable, run_many(jobs, min(MAX_EXECUTORS, len(jobs))), strict=True))

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from groundql.answer import answer_question
+from groundql.answer import Assistant
 from groundql.config import GenerationSettings
 from tests.command import groundql
 from tests.scripted import scripted_writer
@@ -14,6 +14,12 @@ from tests.small_data import SHOP
 from tests.tiny import save_tiny
 
 SETTINGS = GenerationSettings(max_new_tokens=120)
+
+
+def ask(written, database, question, **limits):
+    """The answer where the model writes `written`."""
+    with Assistant(scripted_writer(written), SETTINGS) as assistant:
+        return assistant.ask(database, question, **limits)
 
 
 @pytest.fixture
@@ -26,11 +32,8 @@ def shop(tmp_path):
 
 
 def test_a_query_that_binds_is_run_and_its_rows_come_back(shop):
-    answer = answer_question(
-        scripted_writer("SELECT name, price FROM product WHERE price > 1.8 ORDER BY price"),
-        shop,
-        "What costs more than 1.80?",
-        settings=SETTINGS,
+    answer = ask(
+        "SELECT name, price FROM product WHERE price > 1.8 ORDER BY price", shop, "What costs more than 1.80?"
     )
     assert answer.binds
     assert answer.reason == ""
@@ -50,7 +53,7 @@ def test_a_query_that_binds_is_run_and_its_rows_come_back(shop):
 )
 def test_what_does_not_bind_or_is_no_query_is_not_run_and_the_file_stays_as_it_was(shop, written, reason):
     before = hashlib.sha256(shop.read_bytes()).hexdigest()
-    answer = answer_question(scripted_writer(written), shop, "What colours are there?", settings=SETTINGS)
+    answer = ask(written, shop, "What colours are there?")
     if answer.binds:  # the extractor may take the first statement alone
         assert answer.sql == "SELECT 1"
     else:
@@ -62,7 +65,7 @@ def test_what_does_not_bind_or_is_no_query_is_not_run_and_the_file_stays_as_it_w
 
 def test_a_query_that_never_ends_is_stopped_and_said_so(shop):
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
-    answer = answer_question(scripted_writer(endless), shop, "?", settings=SETTINGS, deadline_s=0.2)
+    answer = ask(endless, shop, "?", deadline_s=0.2)
     assert answer.outcome.status == "timeout"
     assert "timeout" in answer.reason
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from groundql.answer import answer_question
+from groundql.answer import Assistant
 from groundql.config import GenerationSettings, PromptSettings, load_config
 from groundql.generating import make_prompts, read_schemas, write_completions
 from groundql.prompts.dialect import answered_sql, in_dialect
@@ -67,7 +67,8 @@ def test_a_model_that_writes_from_first_gives_standard_sql_in_completions_and_an
 
     path = tmp_path / "club.sqlite"
     make_database(path)
-    answer = answer_question(writer, path, "How many members are there?", settings=settings)
+    with Assistant(writer, settings) as assistant:
+        answer = assistant.ask(path, "How many members are there?")
     assert answer.sql == "SELECT COUNT(*) FROM member"
     assert answer.outcome is not None
     assert answer.outcome.rows == ((2,),)

@@ -1,6 +1,5 @@
 """groundql ask: one question on one SQLite file; prints the SQL and its rows."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +18,12 @@ from groundql.records import Outcome
 
 @app.command()
 def ask(
-    database: Annotated[Path, typer.Argument(help="A SQLite file. It is opened read-only.")],
+    database: Annotated[
+        str,
+        typer.Argument(
+            help="A SQLite file, duckdb:FILE, a .csv or .parquet file or a folder of them, or postgresql://...; read only."
+        ),
+    ],
     question: Annotated[str, typer.Argument(help="The question, in plain words.")],
     evidence: Annotated[
         str, typer.Option(help="What a person would have to know: a code, a formula, a term.")
@@ -35,23 +39,17 @@ def ask(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object in place of the table.")] = False,
 ) -> None:
     """Ask a SQLite file a question: prints SQL and rows; exit status 1 where the SQL does not bind or run."""
-    from groundql.answer import read_one
+    from groundql.databases.open_database import OpenDatabase
 
-    read_one(database, 0)  # a wrong path is told before any weight is loaded
+    opened = OpenDatabase(database)  # a wrong path is told before any weight is loaded
     require_torch("ask")
-    from groundql.answer import answer_question
-    from groundql.generating import load_writer
+    from groundql.answer import Assistant
 
     if model == DEFAULT_MODEL:
         say(f"asking {model} untuned; --model RUN asks a tuned one")
-    answer = answer_question(
-        load_writer(model),
-        database,
-        question,
-        evidence=evidence,
-        settings=GenerationSettings(max_new_tokens=max_new_tokens, decoding=decoding.value),
-        deadline_s=deadline_s,
-    )
+    settings = GenerationSettings(max_new_tokens=max_new_tokens, decoding=decoding.value)
+    with Assistant.load(model, settings) as assistant, opened:
+        answer = assistant.ask(opened, question, evidence=evidence, deadline_s=deadline_s)
     if json_:
         print(answer.model_dump_json())
         if answer.reason:
