@@ -23,7 +23,7 @@ STAGES = {
     "verdicts": {"databases"},
     "reports": set(),
 }
-JOINS = {"pipeline", "generating", "selecting", "encoding", "tuning", "evaluating", "answer"}
+JOINS = {"pipeline", "generating", "selecting", "encoding", "tuning", "evaluating", "answer", "exporting"}
 ALLOWED = (
     {"errors": set(), "config": {"errors"}, "records": {"errors"}}
     | {stage: NOUNS | further for stage, further in STAGES.items()}
@@ -39,6 +39,7 @@ HEAVY_PLACES = (
     "decoding/",
     "tuning.py",
     "encoding.py",
+    "exporting.py",
 )
 VERBS_WITHOUT_TORCH = ("compare", "explore", "judge", "plan", "report", "sample")
 

@@ -4,6 +4,7 @@ import groundql.cli.ask  # noqa: F401
 import groundql.cli.compare  # noqa: F401
 import groundql.cli.demo  # noqa: F401
 import groundql.cli.explore  # noqa: F401
+import groundql.cli.export  # noqa: F401
 import groundql.cli.generate  # noqa: F401
 import groundql.cli.judge  # noqa: F401
 import groundql.cli.plan  # noqa: F401
