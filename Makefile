@@ -51,7 +51,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e ".[train,dev,duckdb,postgres]"
+	$(PIP) -e ".[train,dev,duckdb,postgres,mcp]"
 	@touch $@
 
 clean:

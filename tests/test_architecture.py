@@ -41,7 +41,7 @@ HEAVY_PLACES = (
     "encoding.py",
     "exporting.py",
 )
-VERBS_WITHOUT_TORCH = ("compare", "explore", "judge", "plan", "report", "sample")
+VERBS_WITHOUT_TORCH = ("compare", "explore", "judge", "mcp", "plan", "report", "sample")
 
 
 def test_no_folder_imports_another_that_it_may_not():

@@ -137,7 +137,8 @@ def test_llama_rows_in_transformers_order_would_be_seen(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("to", ["merged", "gguf"])
-def test_what_is_exported_is_asked_with_the_prompt_of_the_run(plain_run, tmp_path, to):
+def test_what_is_exported_is_asked_with_the_prompt_of_the_run(plain_run, tmp_path, to, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     ended = export(plain_run, to, tmp_path / "out")
     assert ended.status == 0, ended.stderr
     model = ended.stdout.splitlines()[2].split(maxsplit=1)[1]

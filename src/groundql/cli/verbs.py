@@ -7,6 +7,7 @@ import groundql.cli.explore  # noqa: F401
 import groundql.cli.export  # noqa: F401
 import groundql.cli.generate  # noqa: F401
 import groundql.cli.judge  # noqa: F401
+import groundql.cli.mcp  # noqa: F401
 import groundql.cli.plan  # noqa: F401
 import groundql.cli.report  # noqa: F401
 import groundql.cli.sample  # noqa: F401

@@ -1,0 +1,1 @@
+"""One model and several databases behind HTTP: OpenAI's form, a plain one, and a web page."""
