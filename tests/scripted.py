@@ -18,7 +18,9 @@ class ScriptedModel:
     dtype = torch.float32
 
     def __init__(self, text, tokenizer, end):
-        self.config = SimpleNamespace(_attn_implementation="sdpa", sliding_window=None)
+        self.config = SimpleNamespace(
+            _attn_implementation="sdpa", sliding_window=None, vocab_size=len(tokenizer)
+        )
         self.ids = [
             *tokenizer(text, add_special_tokens=False)["input_ids"],
             tokenizer.convert_tokens_to_ids(end),

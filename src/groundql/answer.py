@@ -138,6 +138,8 @@ class Assistant:
             asked.prompts.append(prompts[i][1])
             asked.schemas[prompts[i][1].db_id] = schema
             asked.databases[prompts[i][1].db_id] = database.files
+            if database.dialect != "sqlite":
+                asked.binders[prompts[i][1].db_id] = database.prepare
         start_s = time.monotonic()
         with self._model_lock:
             completions = complete(

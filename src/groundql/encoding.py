@@ -7,11 +7,12 @@ from typing import Any
 
 from groundql.config import PromptSettings
 from groundql.databases.binding import prepare
+from groundql.databases.translate import from_engine_sql
 from groundql.errors import NotInDialect
 from groundql.generating import make_prompts, read_schemas
 from groundql.models.chat import encode_part
 from groundql.prompts.dialect import in_dialect, standard_sql
-from groundql.records import DataSet, Prompt, Question, Schema, Turns
+from groundql.records import DataSet, Dialect, Prompt, Question, Schema, Turns
 from groundql.training.examples import Example, encode_examples
 from groundql.training.preflight import check_labels, check_prompts
 
@@ -35,7 +36,8 @@ def encode_labels(data: DataSet, settings: PromptSettings, tokenizer: Any, turns
     reasons: Counter[str] = Counter()
     for question in data.questions:
         try:
-            labels[question.question_id] = _label(question, schemas[question.db_id], settings)
+            dialect = data.databases[question.db_id].dialect
+            labels[question.question_id] = _label(question, schemas[question.db_id], settings, dialect)
         except NotInDialect as error:
             reasons[str(error)] += 1
     prompts, too_long = make_prompts(
@@ -59,9 +61,12 @@ def encode_labels(data: DataSet, settings: PromptSettings, tokenizer: Any, turns
     )
 
 
-def _label(question: Question, schema: Schema, settings: PromptSettings) -> str:
+def _label(question: Question, schema: Schema, settings: PromptSettings, engine: Dialect) -> str:
     """What the model is to write. NotInDialect where the gold has no such form, or one that does not bind."""
-    label = in_dialect(question.gold_sql or "", schema, settings.dialect)
+    gold = question.gold_sql or ""
+    if settings.dialect != "raw":
+        gold = from_engine_sql(gold, schema, engine)
+    label = in_dialect(gold, schema, settings.dialect)
     if settings.dialect == "raw":
         return label
     refusal = prepare(schema, standard_sql(label) if settings.dialect == "from_first" else label)

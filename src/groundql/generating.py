@@ -143,7 +143,7 @@ def write_completions(
 
     A question whose prompt does not fit gets an empty completion that says so in `shrunk`.
     """
-    check_settings(data, settings)
+    check_settings(settings)
     schemas = read_schemas(data, writer.prompt.n_examples)
     prompts, too_long = make_prompts(
         data.questions,
@@ -173,13 +173,10 @@ def write_completions(
     ]
 
 
-def check_settings(data: DataSet, settings: GenerationSettings) -> None:
-    """Raise AskedWrongly for settings that make no sense together, or not on these databases."""
+def check_settings(settings: GenerationSettings) -> None:
+    """Raise AskedWrongly for settings that make no sense together."""
     if settings.samples > 1 and not settings.temperature:
         raise AskedWrongly("several samples need a temperature above 0: without one they are all the same")
-    others = [files.db_id for files in data.databases.values() if files.dialect != "sqlite"]
-    if settings.decoding == "grounded" and others:
-        raise AskedWrongly(f"grounded decoding is for SQLite, and {others[0]} is not; use --decoding free")
 
 
 def _too_long(question: Question) -> Completion:

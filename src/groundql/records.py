@@ -127,6 +127,7 @@ class DataSet(Record):
     split: str
     questions: tuple[Question, ...]
     databases: dict[str, DatabaseFiles]
+    n_drafted: int | None = None  # questions that templates wrote, where the file says who asked; else None
 
     def fingerprint(self) -> str:
         """16 hex digits over the questions' content, not over paths."""

@@ -4,13 +4,14 @@ Without samples and repair a question has one text, and nothing is run.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from groundql.config import GenerationSettings, OutputDialect
 from groundql.databases.binding import prepare
+from groundql.databases.engines import Binder
 from groundql.databases.executor import Job, run_many
 from groundql.databases.files import has_rows, sqlite_file
 from groundql.databases.translate import engine_sql
@@ -35,6 +36,9 @@ class Asked:
     schemas: dict[str, Schema]
     databases: dict[str, DatabaseFiles]
     dialect: OutputDialect = "canonical"  # what the model was taught to write
+    binders: dict[str, Callable[[str], str | None]] = field(
+        default_factory=dict
+    )  # by db_id, prepare of engines beside SQLite; made where missing
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,28 @@ def complete(
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Completion]:
     """A completion for each prompt: of `settings.samples` texts the one that most agree with, repaired if it fails."""
-    texts = _write(model, loaded, turns, asked, settings, on_progress)
-    chosen = [some[0] for some in texts]
-    if settings.samples > 1:
-        chosen = _elect(asked, texts)
-    completions = [_summed(one, some) for one, some in zip(chosen, texts, strict=True)]
-    return _repaired(model, loaded, turns, asked, completions, settings) if settings.repair else completions
+    with _with_binders(asked) as asked:
+        texts = _write(model, loaded, turns, asked, settings, on_progress)
+        chosen = [some[0] for some in texts]
+        if settings.samples > 1:
+            chosen = _elect(asked, texts)
+        completions = [_summed(one, some) for one, some in zip(chosen, texts, strict=True)]
+        if settings.repair:
+            completions = _repaired(model, loaded, turns, asked, completions, settings)
+    return completions
+
+
+@contextmanager
+def _with_binders(asked: Asked) -> Iterator[Asked]:
+    """`asked` with an engine's prepare for each database that is not SQLite's."""
+    with ExitStack() as stack:
+        binders = dict(asked.binders)
+        for db_id in dict.fromkeys(prompt.db_id for prompt in asked.prompts):
+            files = asked.databases[db_id]
+            if files.url and db_id not in binders:
+                binder = stack.enter_context(Binder(files.url))
+                binders[db_id] = binder.prepare
+        yield replace(asked, binders=binders)
 
 
 def _write(
@@ -85,6 +105,7 @@ def _write(
         )
     tokenizer = loaded.tokenizer
     crew: Any = nullcontext()
+    binds = [_binds(asked, prompt.db_id) for prompt in asked.prompts]
     if settings.decoding == "grounded" and asked.prompts:
         from groundql.decoding.grounded_crew import grounded_crew, vocabulary_of
         from groundql.decoding.workers import usual_processes
@@ -98,6 +119,7 @@ def _write(
             samples=settings.samples,
             limit=settings.max_new_tokens,
             n_processes=n_processes,
+            engines=binds if any(binds) else (),
         )
     with crew as chooser:
         decoded = decode(
@@ -133,6 +155,15 @@ def _write(
     return [
         [text_of(prompt, one) for one in some] for prompt, some in zip(asked.prompts, decoded, strict=True)
     ]
+
+
+def _binds(asked: Asked, db_id: str) -> Callable[[str], str | None] | None:
+    """What the engine of a database says of a canonical query; None for SQLite, whose prepare the gate asks anyway."""
+    prepare_there = asked.binders.get(db_id)
+    if prepare_there is None:
+        return None
+    schema, dialect = asked.schemas[db_id], asked.databases[db_id].dialect
+    return lambda text: prepare_there(engine_sql(text, schema, dialect))
 
 
 def _for_engine(asked: Asked, prompt: Prompt, sql: str | None) -> str | None:

@@ -1,14 +1,8 @@
 """PostgreSQL: what the adapter reads, what binds, and every attack with the tables as they were."""
 
 import json
-import os
-import pwd
-import re
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,10 +15,10 @@ from groundql.pipeline import judge_completions
 from groundql.questions.load import load_data
 from groundql.records import Completion, ForeignKey, Verdict
 from groundql.verdicts.judge import Judging
+from tests.postgres_server import as_reader, make_reader, postgres_server
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'")
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "engines.md"
 SHOP = """
 CREATE TABLE author (author_id integer PRIMARY KEY, name text NOT NULL);
 CREATE TABLE book (
@@ -109,44 +103,17 @@ EFFECTS = [attack for attack in ATTACKS if attack[0] == "refused"]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of the superuser's shop on a PostgreSQL of Debian's package, in a temporary folder, on loopback."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("postgres")
-    user = None
-    if os.geteuid() == 0:  # initdb refuses root
-        account = next((entry for entry in pwd.getpwall() if entry.pw_name == "postgres"), None)
-        if account is None:
-            pytest.skip("run as root without a user postgres: PostgreSQL refuses to start")
-        user = "postgres"
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        for parent in folder.parents[
-            :3
-        ]:  # pytest's own folders: one more where tests run in several processes
-            if parent.name.startswith(("pytest-", "popen-")):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    bin_dir, port = found[-1].parent, 20_000 + os.getpid() % 20_000
-    settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c shared_buffers=16MB"
-    initdb = [bin_dir / "initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(initdb, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL, timeout=60)
-    pg_ctl = [bin_dir / "pg_ctl", "-D", "data", "-w", "-l", "log"]
-    subprocess.run([*pg_ctl, "-o", settings, "start"], cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL, timeout=60)  # fmt: skip
-    try:
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(SHOP)
-            role = re.search(r"```sql\n(CREATE ROLE.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-            connection.execute(role[1].replace("shop", "postgres"))
+            make_reader(connection)
         yield url
-    finally:
-        subprocess.run([*pg_ctl, "-m", "immediate", "stop"], cwd=folder, user=user, check=False, stdout=subprocess.DEVNULL, timeout=60)  # fmt: skip
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def shop(server: str) -> str:
     """URL of the role that docs/engines.md makes."""
-    return server.replace("postgres@", "reader@")
+    return as_reader(server)
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def test_made_up_rows_and_databases_without_rows_are_no_source(files, tmp_path):
     assert value_source(files) == files.sqlite_path
     for rows in ("synthetic", "none"):
         assert value_source(files.model_copy(update={"rows": rows})) is None
-    assert value_source(files.model_copy(update={"url": "duckdb:x"})) is None
+    assert value_source(files.model_copy(update={"url": "duckdb:x"})) == "duckdb:x"
     assert value_source(DatabaseFiles(db_id="x", sqlite_path=tmp_path / "absent.sqlite")) is None
 
 
@@ -112,3 +112,20 @@ def test_a_file_that_is_no_database_is_named(files, tmp_path):
     path.write_text("no database, but long enough to be looked at as one " * 9)
     with pytest.raises(DataError, match="text.sqlite cannot be read"):
         nearest_values("Lyon", read_schema(files, n_examples=0), path, 3)
+
+
+def test_values_of_a_duckdb_file_are_found_and_found_anew_when_it_changes(tmp_path):
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install 'groundql[duckdb]'")
+    path = tmp_path / "towns.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE town (id INTEGER, name VARCHAR, tags VARCHAR[])")
+        connection.execute("INSERT INTO town VALUES (1, 'Saint-Denis', ['a']), (2, 'Oslo', NULL)")
+    files = DatabaseFiles(db_id="towns", url=f"duckdb:{path}")
+    schema = read_schema(files)
+    source = value_source(files)
+    assert nearest_values("who lives in saint denis?", schema, source, 5) == {
+        ("town", "name"): ["Saint-Denis"]
+    }
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("INSERT INTO town VALUES (3, 'Bergen', NULL)")
+    assert nearest_values("who lives in Bergen?", schema, source, 5) == {("town", "name"): ["Bergen"]}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from groundql.decoding.gate import Gate, first_use, named_in
+from groundql.decoding.gate import ENGINE, Gate, first_use, named_in
 from tests.decoding.schemas import LIBRARY
 
 
@@ -91,3 +91,30 @@ def test_the_first_use_of_a_name_is_found(name, text, rest):
 
 def test_a_name_that_stands_only_in_a_literal_is_not_used():
     assert first_use("ghost", "SELECT 'ghost', `ghost town` FROM t") is None
+
+
+def test_another_engine_is_asked_only_what_sqlite_lets_through_and_its_words_are_marked():
+    asked = []
+
+    def binds(text):
+        asked.append(text)
+        return "no such thing here" if "due" in text.lower() else None
+
+    gate = Gate(LIBRARY, binds)
+    assert gate.refusal("SELECT title FROM book") is None
+    assert gate.refusal("SELECT ghost FROM book") == "no such column: ghost"
+    assert gate.refusal("SELECT `Due Date` FROM book") == f"{ENGINE}no such thing here"
+    assert asked == ["SELECT title FROM book", "SELECT `Due Date` FROM book"]
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        ("Catalog Error: Scalar Function with name julianday does not exist!\nDid you mean \"julian\"?", "julianday"),
+        ("Binder Error: No function matches the given name and argument types 'avg(VARCHAR)'. You might", "avg"),
+        ("function total(integer) does not exist", "total"),
+        ("operator does not exist: text > integer", None),
+    ],
+)  # fmt: skip
+def test_the_function_is_found_in_the_words_of_duckdb_and_postgres(message, name):
+    assert named_in(ENGINE + message) == name

@@ -41,7 +41,7 @@ def test_a_path_that_exists_keeps_its_hash_sign(tmp_path: Path) -> None:
         ("bird:#dev", "names no folder or file"),
         ("bird:nowhere#dev", "nowhere is not there; give the folder"),
         ("jsonl:nowhere.jsonl", "nowhere.jsonl is not there"),
-        ("jsonl:nowhere.jsonl#dev", "a JSONL file has no splits; write jsonl:nowhere.jsonl"),
+        ("jsonl:nowhere.jsonl#dev", "nowhere.jsonl is not there"),
     ],
 )
 def test_a_wrong_name_is_told_the_right_one(spec: str, message: str) -> None:

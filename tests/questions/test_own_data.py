@@ -173,3 +173,29 @@ def test_a_broken_list_of_databases_is_named(tmp_path: Path) -> None:
     databases_path(path).write_text('{"shops": {"sqlite": "x"}}')
     with pytest.raises(DataError, match=r"own.jsonl.databases.json, database 'shops': "):
         load_data(f"jsonl:{path}")
+
+
+def test_a_split_takes_its_lines_and_ids_stay_those_of_the_whole_file(
+    tmp_path: Path, make_sqlite: MakeSqlite
+) -> None:
+    make_sqlite(tmp_path / "shops.sqlite")
+    path = write_lines(
+        tmp_path / "own.jsonl",
+        LINE | {"split": "train", "source": "drafted"},
+        LINE | {"question": "How many?", "split": "test", "source": "own"},
+        LINE | {"question": "Where?", "split": "test", "source": "drafted"},
+    )
+    data = load_data(f"jsonl:{path}#test")
+    assert [question.question_id for question in data.questions] == ["1", "2"]
+    assert (data.split, data.n_drafted) == ("test", 1)
+    assert len(load_data(f"jsonl:{path}").questions) == 3
+    with pytest.raises(DataError, match='no line has "split": "dev"; there are test, train'):
+        load_data(f"jsonl:{path}#dev")
+
+
+def test_a_file_that_does_not_say_who_asked_has_no_count_of_drafts(
+    tmp_path: Path, make_sqlite: MakeSqlite
+) -> None:
+    make_sqlite(tmp_path / "shops.sqlite")
+    data = load_data(f"jsonl:{write_lines(tmp_path / 'own.jsonl', LINE)}")
+    assert data.n_drafted is None

@@ -1,21 +1,22 @@
-"""groundql ask: one question on one SQLite file; prints the SQL and its rows."""
+"""groundql ask: one question on a database, those of a pipe, or a session; prints the SQL, its rows and how sure it is."""
 
+import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from groundql.cli import app
+from groundql.cli.answers import print_answer
 from groundql.cli.generate import Decoding, require_torch
 from groundql.cli.progress import say
 from groundql.config import GenerationSettings
-from groundql.errors import GroundqlError
 from groundql.models.catalog import DEFAULT_MODEL
-from groundql.records import Outcome
+
+VOTE_TEMPERATURE = 0.7  # of the texts that vote; without a vote the best token is taken each time
 
 
+# Longer than our limit: half of it is the options with their help, which Typer reads from the signature.
 @app.command()
 def ask(
     database: Annotated[
@@ -24,21 +25,29 @@ def ask(
             help="A SQLite file, duckdb:FILE, a .csv or .parquet file or a folder of them, or postgresql://...; read only."
         ),
     ],
-    question: Annotated[str, typer.Argument(help="The question, in plain words.")],
+    question: Annotated[
+        str | None,
+        typer.Argument(help="The question, in plain words. Without one: a session, or the lines of a pipe."),
+    ] = None,
     evidence: Annotated[
         str, typer.Option(help="What a person would have to know: a code, a formula, a term.")
     ] = "",
     model: Annotated[
         str, typer.Option(help="Run folder, catalog name, hub id, folder or .gguf.")
     ] = DEFAULT_MODEL,
-    max_new_tokens: Annotated[int, typer.Option(help="Limit for the query.")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Limit for the query.")] = 256,
     decoding: Annotated[
         Decoding, typer.Option(help="grounded: a query that binds to the schema, or none and why.")
     ] = Decoding.GROUNDED,
+    votes: Annotated[
+        int,
+        typer.Option(min=1, help="Texts a question: the result that most agree on is shown, and how many."),
+    ] = 1,
     deadline_s: Annotated[float, typer.Option(help="Seconds the query may run.")] = 30.0,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object in place of the table.")] = False,
+    max_rows: Annotated[int, typer.Option(min=1, help="Rows beyond which a result is refused.")] = 1000,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object an answer, on one line.")] = False,
 ) -> None:
-    """Ask a SQLite file a question: prints SQL and rows; exit status 1 where the SQL does not bind or run."""
+    """Ask a database: prints SQL and rows; exit status 1 where a question was not answered."""
     from groundql.databases.open_database import OpenDatabase
 
     opened = OpenDatabase(database)  # a wrong path is told before any weight is loaded
@@ -47,27 +56,32 @@ def ask(
 
     if model == DEFAULT_MODEL:
         say(f"asking {model} untuned; --model RUN asks a tuned one")
-    settings = GenerationSettings(max_new_tokens=max_new_tokens, decoding=decoding.value)
-    with Assistant.load(model, settings) as assistant, opened:
-        answer = assistant.ask(opened, question, evidence=evidence, deadline_s=deadline_s)
-    if json_:
-        print(answer.model_dump_json())
-        if answer.reason:
-            raise typer.Exit(1)
-        return
-    if answer.sql:
-        print(answer.sql)
-    if answer.reason or answer.outcome is None:
-        raise GroundqlError(answer.reason)
-    _print_rows(answer.outcome)
-
-
-def _print_rows(outcome: Outcome) -> None:
-    console = Console()
-    table = Table(*(Column(Text(name)) for name in outcome.columns))
-    for row in outcome.rows:
-        table.add_row(*(Text("NULL", style="dim") if cell is None else Text(str(cell)) for cell in row))
-    console.print(table)
-    print(
-        f"{len(outcome.rows)} row{'' if len(outcome.rows) == 1 else 's'} in {outcome.elapsed_s * 1000:.0f} ms"
+    settings = GenerationSettings(
+        max_new_tokens=max_new_tokens,
+        decoding=decoding.value,
+        samples=votes,
+        temperature=VOTE_TEMPERATURE if votes > 1 else 0.0,
     )
+    with Assistant.load(model, settings) as assistant, opened:
+        if question is None and sys.stdin.isatty():
+            from groundql.cli.session import run_session
+
+            run_session(assistant, opened, deadline_s=deadline_s, max_rows=max_rows)
+            return
+        n_failed = 0
+        for text in [question] if question is not None else _lines(sys.stdin):
+            answer = assistant.ask(opened, text, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows)
+            n_failed += bool(answer.reason)
+            if json_:
+                print(answer.model_dump_json(), flush=True)
+            else:
+                if question is None:
+                    print(f"? {text}")
+                print_answer(answer)
+    if n_failed:
+        raise typer.Exit(1)
+
+
+def _lines(stream: Iterable[str]) -> Iterable[str]:
+    """The lines of a pipe that hold anything."""
+    return (line.strip() for line in stream if line.strip())

@@ -79,7 +79,7 @@ def generate(
         repair=repair,
         processes=processes,
     )
-    check_settings(questions, settings)
+    check_settings(settings)
     writer = load_writer(model, merge=merge)
     say(f"{model} on {data}: {len(questions.questions)} questions, {len(questions.databases)} databases")
     with progress("generate", len(questions.questions)) as advance:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -47,6 +48,7 @@ def judge(
     from groundql.pipeline import judge_completions, load_predictions
     from groundql.questions.load import load_data
     from groundql.reports.tally import rung_table, tally
+    from groundql.reports.trust import trust_lines
     from groundql.verdicts.cases import Judging
     from groundql.verdicts.predictions import match_completions
     from groundql.verdicts.resume import Partial, run_fingerprint
@@ -103,6 +105,9 @@ def judge(
         "data": questions.spec,
         "predictions": {"format": given.format, **{what: list(ids) for what, ids in misfits.items()}},
     }
+    trust = trust_lines(verdicts, questions.n_drafted) if questions.n_drafted is not None else []
+    if trust:
+        found["trust"] = trust
     if out is not None and partial is not None:
         write_jsonl(out / "verdicts.jsonl", verdicts)
         write_text(out / "tally.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
@@ -111,6 +116,8 @@ def judge(
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     typer.echo(rung_table(tallied), nl=False)
+    if trust:
+        typer.echo("\nhow far to trust this\n" + "\n".join(textwrap.fill(line, 100) for line in trust) + "\n")
     if out is not None:
         typer.echo(f"verdicts   {out / 'verdicts.jsonl'}")
 

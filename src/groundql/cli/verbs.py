@@ -6,6 +6,7 @@ import groundql.cli.demo  # noqa: F401
 import groundql.cli.explore  # noqa: F401
 import groundql.cli.export  # noqa: F401
 import groundql.cli.generate  # noqa: F401
+import groundql.cli.init  # noqa: F401
 import groundql.cli.judge  # noqa: F401
 import groundql.cli.mcp  # noqa: F401
 import groundql.cli.plan  # noqa: F401

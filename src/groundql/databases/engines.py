@@ -1,6 +1,7 @@
 """Engines beside SQLite, found by a database's URL; each is imported when it is first asked for."""
 
 import functools
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -84,19 +85,29 @@ class Binder:
     def __init__(self, url: str) -> None:
         self.url = url
         self._executor = Executor()
+        self._process_id = os.getpid()
+        self._inherited: list[Executor] = []
         self._known: dict[str, str | None] = {}
 
     def prepare(self, sql: str) -> str | None:
         """None where `sql` is one query that binds, else the engine's words."""
         if sql not in self._known:
-            ((_, outcome),) = self._executor.run_each([Job(self.url, sql, BIND_S, bind_only=True)])
+            ((_, outcome),) = self._own_executor().run_each([Job(self.url, sql, BIND_S, bind_only=True)])
             self._known[sql] = None if outcome.status == "ok" else outcome.error or outcome.status
         return self._known[sql]
 
     def has_row(self, sql: str, *, deadline_s: float) -> bool | None:
         """Whether a query gives a row; None where it did not end well."""
-        ((_, outcome),) = self._executor.run_each([Job(self.url, sql, deadline_s, 1)])
+        ((_, outcome),) = self._own_executor().run_each([Job(self.url, sql, deadline_s, 1)])
         return bool(outcome.rows) if outcome.status == "ok" else None
+
+    def _own_executor(self) -> Executor:
+        """One of this process: after a fork the parent's goes on with the parent, and is kept, so that nothing ends it."""
+        if os.getpid() != self._process_id:
+            self._inherited.append(self._executor)
+            self._executor = Executor()
+            self._process_id = os.getpid()
+        return self._executor
 
     def close(self) -> None:
         """End the process."""

@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from groundql.databases.duckdb_engine import duckdb_module, first_part
 from groundql.databases.engine_values import quoted_name
@@ -16,6 +17,7 @@ from groundql.databases.files import cache_dir
 from groundql.errors import DatabaseMissing, DataError
 
 READERS = {".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet"}
+KEY_NAMES = ("id", "code", "no", "key")
 ENDS = (*READERS, ".csv.gz", ".tsv.gz")
 
 
@@ -47,9 +49,10 @@ def import_tables(paths: Sequence[Path]) -> Path:
     names: dict[str, Path] = {}
     for path in paths:
         name = table_name(path)
-        if name.lower() in {known.lower() for known in names}:
+        same = next((known for known in names if known.lower() == name.lower()), None)
+        if same:
             raise DataError(
-                f"{path} would be a second table {name!r} beside {names[name].name}; rename one of them"
+                f"{path} would be a second table {name!r} beside {names[same].name}; rename one of them"
             )
         names[name] = path
     target = cache_dir() / "databases" / f"{_digest(paths)}.duckdb"
@@ -62,16 +65,91 @@ def import_tables(paths: Sequence[Path]) -> Path:
         try:
             for name, path in names.items():
                 reader = READERS[Path(path.name.lower().removesuffix(".gz")).suffix]
+                source = f"{reader}({_literal(str(path.resolve()))})"
                 try:
-                    connection.execute(
-                        f"CREATE TABLE {quoted_name(name)} AS SELECT * FROM {reader}({_literal(str(path))})"
-                    )
+                    connection.execute(f"CREATE TEMP TABLE {quoted_name(name)} AS SELECT * FROM {source}")
                 except duckdb.Error as error:
                     raise DataError(f"{path} cannot be read as a table: {first_part(error)}") from None
+            _keep_with_keys(connection, list(names))
         finally:
             connection.close()
         beside.replace(target)
     return target
+
+
+def _keep_with_keys(connection: Any, names: list[str]) -> None:
+    """The temporary tables as lasting ones, with the keys that their names and values show; those pointed to come first."""
+    columns = {
+        name: [
+            (str(column), str(kind))
+            for column, kind, *_ in connection.execute(f"DESCRIBE temp.{quoted_name(name)}").fetchall()
+        ]
+        for name in names
+    }
+    keys = {name: key for name in names if (key := _own_key(connection, name, columns[name]))}
+    points = {name: _pointers(connection, name, columns, keys) for name in names}
+    done: list[str] = []
+    while waiting := [name for name in names if name not in done]:
+        ready = [name for name in waiting if all(target in (*done, name) for target in points[name].values())]
+        if not ready:  # they point at each other: one pointer less
+            points[waiting[0]] = {}
+            continue
+        done += ready
+    for name in done:
+        parts = [f"{quoted_name(column)} {kind}" for column, kind in columns[name]]
+        if name in keys:
+            parts.append(f"PRIMARY KEY ({quoted_name(keys[name])})")
+        parts += [
+            f"FOREIGN KEY ({quoted_name(column)}) REFERENCES {quoted_name(target)} ({quoted_name(keys[target])})"
+            for column, target in points[name].items()
+            if target != name
+        ]
+        here = f"{quoted_name(_catalog(connection))}.main.{quoted_name(name)}"
+        connection.execute(f"CREATE TABLE {here} ({', '.join(parts)})")
+        connection.execute(f"INSERT INTO {here} SELECT * FROM temp.{quoted_name(name)}")
+
+
+def _catalog(connection: Any) -> str:
+    return str(connection.execute("SELECT current_database()").fetchone()[0])
+
+
+def _own_key(connection: Any, name: str, columns: list[tuple[str, str]]) -> str:
+    """The first column named id, TABLE_id or such, if its values are all there and all different; else ""."""
+    for column, _ in columns:
+        if _is_key_of(column, name):
+            rows, distinct = connection.execute(
+                f"SELECT COUNT(*), COUNT(DISTINCT {quoted_name(column)}) FROM temp.{quoted_name(name)}"
+            ).fetchone()
+            return column if rows == distinct > 0 else ""
+    return ""
+
+
+def _is_key_of(column: str, table: str) -> bool:
+    """Whether the name of a column says that it numbers the rows of `table`: id, author_id or authorId of authors."""
+    plain, stem = column.lower().replace("_", ""), table.lower().replace("_", "")
+    singulars = {stem, stem.removesuffix("s"), stem.removesuffix("es"), re.sub("ies$", "y", stem)}
+    return plain in KEY_NAMES or any(plain == f"{one}{end}" for one in singulars for end in KEY_NAMES)
+
+
+def _pointers(
+    connection: Any, name: str, columns: dict[str, list[tuple[str, str]]], keys: dict[str, str]
+) -> dict[str, str]:
+    """Columns of one table that hold only values of another's key, whose name they have or are made of."""
+    found = {}
+    for column, kind in columns[name]:
+        for target, key in keys.items():
+            named = column.lower() == key.lower() and column.lower() not in KEY_NAMES
+            named = named or (_is_key_of(column, target) and column.lower() not in KEY_NAMES)
+            if target == name or not named or dict(columns[target])[key] != kind:
+                continue
+            own, theirs = quoted_name(column), quoted_name(key)
+            (strays,) = connection.execute(
+                f"SELECT COUNT(*) FROM temp.{quoted_name(name)} WHERE {own} IS NOT NULL "
+                f"AND {own} NOT IN (SELECT {theirs} FROM temp.{quoted_name(target)})"
+            ).fetchone()
+            if not strays:
+                found[column] = target
+    return found
 
 
 def table_name(path: Path) -> str:

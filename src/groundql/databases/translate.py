@@ -1,24 +1,60 @@
-"""From the canonical dialect, which is SQLite's, to the SQL of the engine that a query shall run on."""
+"""From the canonical dialect, which is SQLite's, to the SQL of the engine that a query runs on, and back.
 
-import functools
+Models learn and write one dialect for all engines. sqlglot turns its syntax into the engine's; `engine_forms` gives the
+engine what SQLite does by itself: LIKE without regard to case, text of any value, integers for conditions, a value for a
+column that is not grouped. What has no such form stays as it is, and the engine refuses it: its own prepare is the gate.
+"""
 
 import sqlglot
-from sqlglot.errors import SqlglotError
+from sqlglot import exp
+from sqlglot.errors import ErrorLevel, SqlglotError
 
+from groundql.databases.engine_forms import to_engine, without_engine_forms
+from groundql.databases.engine_names import spelt_for
 from groundql.records import Dialect, Schema
 
 
-@functools.lru_cache(1024)
-def _transpiled(sql: str, dialect: Dialect) -> str | None:
-    try:
-        found = sqlglot.transpile(sql, read="sqlite", write=dialect)
-    except SqlglotError:
-        return None
-    return found[0] if len(found) == 1 else None
-
-
 def engine_sql(sql: str, schema: Schema, dialect: Dialect) -> str:
-    """`sql` of the canonical dialect as the engine writes it; as it is where it cannot be read, for the engine to refuse."""
+    """`sql` of the canonical dialect as the engine writes it; as it is where it cannot be read, for the engine to refuse.
+
+    The rows are the same as far as the engines agree on values (docs/engines.md): not for arithmetic on texts, nor for
+    the order of texts where a server has a collation of its own.
+    """
     if dialect == "sqlite":
         return sql
-    return _transpiled(sql, dialect) or sql
+    tree = _parsed(sql, "sqlite")
+    if tree is None:
+        return sql
+    try:
+        return spelt_for(to_engine(tree, schema, dialect), schema, dialect).sql(
+            dialect, unsupported_level=ErrorLevel.IGNORE
+        )
+    except (SqlglotError, RecursionError):
+        return sql
+
+
+def from_engine_sql(sql: str, schema: Schema, dialect: Dialect) -> str:
+    """A query of the engine in SQLite's SQL, what `engine_sql` adds taken away; as it is where it cannot be read.
+
+    For golds that a person wrote, to become labels: `canonical_sql` reads what comes out, and LIKE loses its case.
+    """
+    if dialect == "sqlite":
+        return sql
+    tree = _parsed(sql, dialect)
+    if tree is None:
+        return sql
+    try:
+        return without_engine_forms(tree, schema).sql(
+            "sqlite", identify=True, unsupported_level=ErrorLevel.IGNORE
+        )
+    except (SqlglotError, RecursionError):
+        return sql
+
+
+def _parsed(sql: str, dialect: Dialect) -> exp.Query | None:
+    """The one query in `sql`; None where sqlglot finds none, or more."""
+    try:
+        trees = sqlglot.parse(sql, read=dialect)
+    except (SqlglotError, RecursionError):
+        return None
+    return trees[0] if len(trees) == 1 and isinstance(trees[0], exp.Query) else None

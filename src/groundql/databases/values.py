@@ -8,6 +8,7 @@ away: `value_source` has none for them.
 
 import functools
 import re
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -16,10 +17,12 @@ from pathlib import Path
 import apsw
 import numpy as np
 
+from groundql.databases.engines import duckdb_path
+from groundql.databases.executor import Job, run_many
 from groundql.databases.files import has_rows, sqlite_file
 from groundql.databases.schema import quoted
 from groundql.errors import DataError
-from groundql.records import DatabaseFiles, Schema
+from groundql.records import DatabaseFiles, Schema, dialect_of
 
 MAX_VALUES = (
     1000  # distinct values of a column: one with more names things by the thousand, and the first serve
@@ -29,6 +32,9 @@ MAX_STEPS = (
     5_000_000  # of SQLite's virtual machine for a column, about 0.1 s; not a clock, so always the same values
 )
 CHECK_STEPS = 10_000
+ENGINE_S = 2.0  # for the distinct texts of one column of another engine
+SERVER_S = 900
+TEXT_TYPE = re.compile(r"(?:n?var|bp)?char(?!.*\[)|character|text|string|citext", re.IGNORECASE)
 N_INDEXES = 64  # kept in memory
 MIN_SHARED = 0.6  # of a value's three-letter pieces
 MIN_ALIKE = 0.84  # run of common letters, as a part of a value that is not in the question whole
@@ -88,28 +94,40 @@ class ValueIndex:
         return [i for i in ranked if i in chosen]
 
 
-def nearest_values(text: str, schema: Schema, database_path: Path, n: int) -> Matches:
+def nearest_values(text: str, schema: Schema, source: Path | str, n: int) -> Matches:
     """At most `n` values of text columns that `text` mentions, by (table, column), the surest first.
+
+    `source` is a SQLite file, or the URL of another engine's database: that is asked under guard, and an index of a
+    server's values is made anew after some minutes.
 
     Raises:
         DataError: the file is no SQLite database.
     """
     if n < 1:
         return {}
-    columns = tuple((table.name, column.name) for table in schema.tables for column in table.columns)
-    stat = database_path.stat()
-    index = _index(str(database_path), stat.st_mtime_ns, stat.st_size, columns)
+    if isinstance(source, str):
+        texts = tuple(
+            (table.name, column.name)
+            for table in schema.tables
+            for column in table.columns
+            if TEXT_TYPE.match(column.type)
+        )
+        index = _engine_index(source, _age(source), texts)
+    else:
+        columns = tuple((table.name, column.name) for table in schema.tables for column in table.columns)
+        stat = source.stat()
+        index = _index(str(source), stat.st_mtime_ns, stat.st_size, columns)
     found: Matches = {}
     for i in index.find(text, n):
         found.setdefault(index.places[i], []).append(index.values[i])
     return found
 
 
-def value_source(files: DatabaseFiles) -> Path | None:
-    """The SQLite file whose values may be shown; None where its rows are synthetic, or there are none."""
-    if files.url or files.rows != "real" or not has_rows(files):
+def value_source(files: DatabaseFiles) -> Path | str | None:
+    """The SQLite file or the URL whose values may be shown; None where its rows are synthetic, or there are none."""
+    if files.rows != "real" or not (files.url or has_rows(files)):
         return None
-    return sqlite_file(files)
+    return files.url or sqlite_file(files)
 
 
 @functools.lru_cache(N_INDEXES)
@@ -122,6 +140,37 @@ def _index(path: str, mtime_ns: int, n_bytes: int, columns: tuple[tuple[str, str
         connection.close()
     except apsw.Error as error:
         raise DataError(f"{path} cannot be read as a SQLite database: {error}") from None
+    return _indexed(found)
+
+
+@functools.lru_cache(N_INDEXES)
+def _engine_index(url: str, _: int, columns: tuple[tuple[str, str], ...]) -> ValueIndex:
+    """Of what each column's query gives within its deadline; a column that cannot be read has none."""
+    jobs = [
+        Job(
+            url,
+            f"SELECT DISTINCT {quoted(column)} FROM {quoted(table)} WHERE length({quoted(column)}) <= {MAX_CHARS} "
+            f"LIMIT {MAX_VALUES}",
+            ENGINE_S,
+            MAX_VALUES,
+        )
+        for table, column in columns
+    ]
+    found = []
+    for place, outcome in zip(columns, run_many(jobs), strict=True):
+        texts = sorted(value for (value,) in outcome.rows if isinstance(value, str) and value.isprintable())
+        found += [(place, text, _normal(text)) for text in texts]
+    return _indexed(found)
+
+
+def _age(url: str) -> int:
+    """What changes when the values may have: a file's time, or the quarter of an hour of a server."""
+    if dialect_of(url) == "duckdb":
+        return duckdb_path(url).stat().st_mtime_ns
+    return int(time.monotonic() // SERVER_S)
+
+
+def _indexed(found: list[tuple[tuple[str, str], str, str]]) -> ValueIndex:
     found = [entry for entry in found if entry[2].strip()]
     pieces = [_pieces(normal) for _, _, normal in found]
     having: dict[str, list[int]] = defaultdict(list)

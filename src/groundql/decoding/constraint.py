@@ -7,6 +7,7 @@ about one question a token.
 One matcher is compiled for each (tokenizer, schema) and kept; a row copies it in microseconds.
 """
 
+import copy
 from collections import Counter, OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -90,6 +91,12 @@ class Constraints:
         self.gate = gate or Gate(schema)
         self.matcher = LLMatcher(vocabulary.matcher_tokens, lark_text(sql_rules(schema)))
         assert not self.matcher.is_error(), self.matcher.get_error()
+
+    def gated(self, gate: Gate) -> "Constraints":
+        """The same with another gate."""
+        other = copy.copy(self)
+        other.gate = gate
+        return other
 
     def start(self) -> "RowConstraint":
         """A row that has written nothing."""

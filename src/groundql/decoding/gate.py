@@ -1,11 +1,19 @@
-"""The gate: a text may end as a query only where SQLite itself prepares it as one read-only SELECT."""
+"""The gate: a text may end as a query only where SQLite itself prepares it as one read-only SELECT.
+
+Where the database is another engine's, that engine is asked too: it binds the query in its own SQL.
+"""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from groundql.databases.binding import prepare
 from groundql.records import Schema
 
+Binds = Callable[
+    [str], str | None
+]  # what the engine says of a canonical query in its own SQL; None: it binds
+ENGINE = "the engine: "  # begins its words
 N_KEPT = 64  # answers kept by text: an end is often asked for twice, when proposed and when taken
 _QUERY_WORD = re.compile(r"(?:SELECT|WITH)\b")
 # The thing that SQLite's message names: `no such column: T1.x`, `misuse of aggregate: COUNT()`, `near "x": ...`
@@ -14,6 +22,10 @@ _NAMED = re.compile(
     r"|(?:no such (?:column|table|function)|ambiguous column name|misuse of aggregate|misuse of window function): (?P<name>.+)"
     r"|misuse of (?:aliased )?(?:aggregate|window function) (?P<alias>.+)"
     r"|wrong number of arguments to function (?P<function>.+)"
+    r"|.*Function with name (?P<unknown>\w+) does not exist.*"  # DuckDB
+    r"|.*No function matches the given name and argument types '(?P<unfit>\w+)\(.*"
+    r"|.*function (?P<missing>\w+)\(.*\) does not exist.*",  # PostgreSQL
+    re.DOTALL,
 )
 
 
@@ -24,17 +36,21 @@ class Gate:
     unknown "name" is an error, not a text. Writes, PRAGMA, ATTACH and a second statement are refused.
     """
 
-    def __init__(self, source: Schema | Path) -> None:
+    def __init__(self, source: Schema | Path, binds: Binds | None = None) -> None:
         self.source = source
+        self.binds = binds
         self._kept: dict[str, str | None] = {}
 
     def refusal(self, text: str) -> str | None:
-        """None where `text` may be returned as a query, else why not, in SQLite's words. About 0.1 ms."""
+        """None where `text` may be returned as a query, else why not, in SQLite's words. About 0.1 ms, with an engine 3."""
         if text not in self._kept:
             if len(self._kept) >= N_KEPT:
                 self._kept.pop(next(iter(self._kept)))
             is_query = _QUERY_WORD.match(text)
-            self._kept[text] = prepare(self.source, text) if is_query else "not a SELECT"
+            refusal = prepare(self.source, text) if is_query else "not a SELECT"
+            if refusal is None and self.binds and (words := self.binds(text)) is not None:
+                refusal = ENGINE + words
+            self._kept[text] = refusal
         return self._kept[text]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from groundql.decoding.constraint import Vocabulary
 from groundql.decoding.crew import Crew, LocalCrew
+from groundql.decoding.gate import Binds, Gate
 from groundql.decoding.grounded_row import GroundedRow
 from groundql.decoding.workers import process_crew
 from groundql.records import Schema
@@ -13,16 +14,28 @@ from groundql.records import Schema
 
 @contextmanager
 def grounded_crew(
-    vocabulary: Vocabulary, schemas: Sequence[Schema], *, samples: int, limit: int, n_processes: int
+    vocabulary: Vocabulary,
+    schemas: Sequence[Schema],
+    *,
+    samples: int,
+    limit: int,
+    n_processes: int,
+    engines: Sequence[Binds | None] = (),
 ) -> Iterator[Crew]:
     """Choosers for rows by place: row i is a text for a question on `schemas[i // samples]`.
 
-    `limit`: tokens of a text, the end token among them. `n_processes`: 0 for none beside this one.
+    `limit`: tokens of a text, the end token among them. `n_processes`: 0 for none beside this one. `engines`: for
+    each schema what another engine than SQLite says of a query, or None; it is asked in those processes.
     """
+    gates = [Gate(schema, binds) if binds else None for schema, binds in zip(schemas, engines, strict=False)]
 
     def make(place: int) -> GroundedRow:
-        constraint = vocabulary.constraints(schemas[place // samples]).start()
-        return GroundedRow(constraint, vocabulary.ends, limit)
+        schema = schemas[place // samples]
+        constraints = vocabulary.constraints(schema)
+        gate = gates[place // samples] if gates else None
+        if gate is not None:
+            constraints = constraints.gated(gate)
+        return GroundedRow(constraints.start(), vocabulary.ends, limit)
 
     if not n_processes:
         yield LocalCrew(make)

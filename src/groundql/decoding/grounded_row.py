@@ -94,7 +94,7 @@ class GroundedRow:
             return None
         if place == 0:
             return self._written("abstained", "dead end")
-        back_to = fault_place(self._constraint) if is_gated else self._retreat.place(place)
+        back_to = fault_place(self._constraint, self._retreat) if is_gated else self._retreat.place(place)
         if back_to is None:  # the gate's message names nothing in the text: try other tokens than the end
             self._bans[place] |= {end: self._offered(place, end) for end in self._ends}
             return None

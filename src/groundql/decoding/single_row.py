@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from groundql.decoding.constraint import Refusal, RowConstraint
-from groundql.decoding.gate import first_use, named_in
+from groundql.decoding.gate import ENGINE, first_use, named_in
 
 MAX_BACKTRACKS = 12
 N_RANKED = 64  # tokens tried before the grammar's mask is computed
@@ -116,7 +116,7 @@ def decode_grounded_row(
             continue
         if place == 0:
             return ended("abstained", "dead end")
-        back_to = fault_place(constraint) if choice.is_gated else retreat.place(place)
+        back_to = fault_place(constraint, retreat) if choice.is_gated else retreat.place(place)
         if back_to is None:  # the gate's message names nothing in the text: try other tokens than the end
             bans[place].update(ends)
             continue
@@ -173,11 +173,17 @@ def strain_of(logits: np.ndarray, refused: Sequence[tuple[int, Refusal]], banned
     return Strain(mass(by_grammar), mass({token for token, by in refused if by != "grammar"} | set(banned)))
 
 
-def fault_place(constraint: RowConstraint) -> int | None:
-    """Which token of the text first uses the name that the gate's message gives; None where there is none."""
-    name = named_in(constraint.gate_error or "")
+def fault_place(constraint: RowConstraint, retreat: Retreat) -> int | None:
+    """Which token of the text first uses the name that the gate's message gives; None where there is none.
+
+    Another engine refuses for types more than for names, and its names are not always ours: then as far as at a dead end.
+    """
+    error = constraint.gate_error or ""
+    name = named_in(error)
     offset = first_use(name, constraint.query) if name else None
-    return None if offset is None else constraint.token_at(offset)
+    if offset is None:
+        return retreat.place(constraint.n_tokens) if error.startswith(ENGINE) else None
+    return constraint.token_at(offset)
 
 
 def _proposed(logits: np.ndarray, constraint: RowConstraint) -> Iterator[int]:

@@ -1,6 +1,8 @@
 """Your own data: one question a line, SQLite files beside; also what `groundql sample` writes.
 
-A line: {"question": ..., "db_id": ..., "sql"?, "evidence"?, "difficulty"?, "question_id"?, "database"?}.
+A line: {"question": ..., "db_id": ..., "sql"?, "evidence"?, "difficulty"?, "question_id"?, "database"?, "split"?,
+"source"?}. `jsonl:FILE#test` takes the lines whose `split` is "test". A `source` says who asked: "own", or "drafted" by
+`groundql init`.
 The database of a line is, in this order: `database` (a path to a .sqlite or .sql file, taken from the JSONL file's
 folder, or duckdb:PATH, or postgresql://USER@HOST/NAME), the entry in `FILE.databases.json`, `databases/DB/DB.sqlite`, `databases/DB.sqlite`, `DB.sqlite`.
 """
@@ -17,12 +19,15 @@ from groundql.questions.entries import Entry, read_json, read_json_lines, unique
 from groundql.questions.layout import check_sqlite
 from groundql.records import DatabaseFiles, DataSet, Question, dialect_of, first_fault, read_text, write_text
 
-KEYS = ("question", "db_id", "sql", "evidence", "difficulty", "question_id", "database")
+KEYS = ("question", "db_id", "sql", "evidence", "difficulty", "question_id", "database", "split", "source")
 PATH_FIELDS = ("sqlite_path", "sql_path", "tables_path", "descriptions_dir")
 
 
-def load_jsonl(spec: str, place: str) -> DataSet:
-    """Questions of a JSON Lines file; ids are the file's own, else row numbers from 0. The split is the file's name."""
+def load_jsonl(spec: str, place: str, split: str = "") -> DataSet:
+    """Questions of a JSON Lines file, or of one split of it; ids are the file's own, else row numbers from 0.
+
+    Without `split` the data set's split is the file's name.
+    """
     path = Path(place).expanduser()
     if path.is_dir():
         raise DataError(f"{path} is a folder; jsonl: takes a file, bird: and spider: take a folder")
@@ -32,6 +37,12 @@ def load_jsonl(spec: str, place: str) -> DataSet:
     questions = unique_ids(
         [entry.question(row, sql_key="sql") for row, entry in enumerate(entries)], entries, same_again=False
     )
+    if split:
+        kept = [row for row, entry in enumerate(entries) if entry.optional_text("split") == split]
+        if not kept:
+            raise DataError(_no_such_split(path, split, entries))
+        entries, questions = [entries[row] for row in kept], tuple(questions[row] for row in kept)
+    sources = [entry.optional_text("source") for entry in entries]
     known = read_databases(databases_path(path))
     databases: dict[str, DatabaseFiles] = {}
     for question, entry in zip(questions, entries, strict=True):
@@ -41,7 +52,21 @@ def load_jsonl(spec: str, place: str) -> DataSet:
                 f"{entry.where}: database {question.db_id!r} lies at {files.sqlite_path or files.sql_path or 'its URL'}, but an earlier line "
                 f"has it elsewhere; give the two different db_ids"
             )
-    return DataSet(spec=spec, name="jsonl", split=path.stem, questions=questions, databases=databases)
+    return DataSet(
+        spec=spec,
+        name="jsonl",
+        split=split or path.stem,
+        questions=questions,
+        databases=databases,
+        n_drafted=sources.count("drafted") if any(sources) else None,
+    )
+
+
+def _no_such_split(path: Path, split: str, entries: Sequence[Entry]) -> str:
+    known = sorted({entry.optional_text("split") for entry in entries} - {""})
+    if not known:
+        return f'{path}: no line has a "split"; write jsonl:{path} for all of them'
+    return f'{path}: no line has "split": "{split}"; there are {", ".join(known)}'
 
 
 def databases_path(jsonl_path: Path) -> Path:

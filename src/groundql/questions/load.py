@@ -1,4 +1,4 @@
-"""A data set from its name: `pocket#dev`, `bird:DIR#train`, `spider:DIR#dev`, `jsonl:FILE`, or several with " + "."""
+"""A data set from its name: `pocket#dev`, `bird:DIR#train`, `spider:DIR#dev`, `jsonl:FILE#test`, or several with " + "."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from groundql.questions.spider import load_spider
 from groundql.records import DataSet
 
 FORMATS = ("pocket", "bird", "spider", "jsonl")
-FORMS = "pocket#dev, bird:DIR#train, bird:hub@DIR#train, spider:DIR#dev or jsonl:FILE"
+FORMS = "pocket#dev, bird:DIR#train, bird:hub@DIR#train, spider:DIR#dev, jsonl:FILE or jsonl:FILE#SPLIT"
 
 
 def load_data(spec: str, *, needs_schemas: bool = True) -> DataSet:
@@ -30,7 +30,7 @@ def load_data(spec: str, *, needs_schemas: bool = True) -> DataSet:
     if data_format == "pocket":
         data = load_pocket(spec, split)
     elif data_format == "jsonl":
-        data = load_jsonl(spec, place)
+        data = load_jsonl(spec, place, split)
     else:
         data = (load_bird if data_format == "bird" else load_spider)(spec, place, split)
     if needs_schemas and not all(has_schema(files) for files in data.databases.values()):
@@ -55,12 +55,10 @@ def split_spec(spec: str) -> tuple[str, str, str]:
         raise DataError(
             f"{spec!r}: pocket is shipped and takes no path; write pocket, pocket#train, pocket#dev or pocket#test"
         )
-    if data_format == "jsonl" or Path(rest).expanduser().exists():
+    if Path(rest).expanduser().exists():
         place, split = rest, ""
     else:
         place, _, split = rest.partition("#") if rest.count("#") < 2 else rest.rpartition("#")
-    if data_format == "jsonl" and "#" in rest and not Path(rest).expanduser().exists():
-        raise DataError(f"{spec!r}: a JSONL file has no splits; write jsonl:{rest.partition('#')[0]}")
     if not place:
         raise DataError(f"{spec!r} names no folder or file; DATA is {FORMS}")
     return data_format, place, split

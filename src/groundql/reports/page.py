@@ -98,9 +98,11 @@ def _run_facts(run: JudgedRun, top: str) -> dict[str, Any]:
     fell = Counter(fell_at(verdict, rungs) or RIGHT for verdict in run.verdicts)
     features = [features_of(v.gold_sql) if v.gold_sql else () for v in run.verdicts]
     by_feature = tally_by(run.verdicts, features)
+    tallied = tally(run.verdicts)
+    tallied["warnings"] = [*run.trust, *tallied["warnings"]]
     return {
         "label": run.label,
-        "tally": tally(run.verdicts),
+        "tally": tallied,
         "fell": dict(fell),
         "by_database": tally_by(run.verdicts, [(v.db_id,) for v in run.verdicts]),
         "by_feature": {name: by_feature[name] for name in FEATURE_ORDER if name in by_feature},

@@ -25,6 +25,7 @@ class JudgedRun:
     verdicts: tuple[Verdict, ...]
     prompts: dict[str, Prompt]  # by question id; empty where there is no prompts.jsonl
     completions: dict[str, Completion]  # by question id; empty where there is no predictions.jsonl of ours
+    trust: tuple[str, ...] = ()  # what `groundql judge` said of questions that say who asked them
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def _read_judged_run(folder: Path, label: str) -> JudgedRun:
         verdicts=tuple(verdicts),
         prompts={prompt.question_id: prompt for prompt in prompts},
         completions={completion.question_id: completion for completion in completions},
+        trust=tuple(map(str, _read_object(folder / "tally.json").get("trust", ()))),
     )
 
 

@@ -1,0 +1,160 @@
+"""What kind of value an expression of a query has, from the types of the schema; sqlglot's tree, read as SQLite."""
+
+import re
+from typing import Literal
+
+from sqlglot import exp
+
+from groundql.records import Column, Schema
+
+Kind = Literal["integer", "number", "text", "time", "truth", "other", ""]  # "": not known
+
+_PATTERNS: tuple[tuple[str, Kind], ...] = (
+    (r".*(\[\]|\()?\s*(struct|map|union|list|array|json|\[\])", "other"),
+    (r"u?(tiny|small|big|huge|medium)?int(eger|\d)?\b|(big|small)?serial|oid\b", "integer"),
+    (r"decimal|numeric|double|float|real|money", "number"),
+    (r"bool", "truth"),
+    (r"date|time(stamp|\b)|interval", "time"),
+    (r"(n?var|bp)?char|text|string|citext|name\b|character", "text"),
+)
+_TEXT = (
+    exp.TimeToStr, exp.Substring, exp.Upper, exp.Lower, exp.Trim, exp.DPipe, exp.Replace, exp.GroupConcat, exp.Concat,
+)  # fmt: skip
+_TRUTH = (
+    exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.And, exp.Or, exp.Not, exp.Like, exp.ILike, exp.In, exp.Is,
+    exp.Between, exp.Exists, exp.Glob, exp.Escape, exp.Boolean,
+)  # fmt: skip
+_INTEGER = (exp.Count, exp.Length, exp.StrPosition, exp.RowNumber, exp.IntDiv)
+
+_CLASSES: tuple[tuple[tuple[type[exp.Expr], ...], Kind], ...] = (
+    (_TEXT, "text"),
+    (_TRUTH, "truth"),
+    (_INTEGER, "integer"),
+    ((exp.Date, exp.CurrentDate, exp.CurrentTimestamp), "time"),
+)
+
+
+def kind_of_type(declared: str) -> Kind:
+    """The kind of a column of this type; "other" for what is none of the named."""
+    return next(
+        (kind for pattern, kind in _PATTERNS if re.match(pattern, declared.strip(), re.IGNORECASE)),
+        "other" if declared else "",
+    )
+
+
+class Kinds:
+    """Kinds of the expressions of one query."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._tables = {
+            table.name.lower(): {column.name.lower(): column for column in table.columns}
+            for table in schema.tables
+        }
+
+    def owner(self, column: exp.Column) -> exp.Select | None:
+        """The nearest block around `column` that has it in a source; None for an output's alias."""
+        return self._found(column)[0]
+
+    def is_not_null(self, expression: exp.Expr) -> bool:
+        """Whether it is a count, or a column that holds no NULL, as declared."""
+        if not isinstance(expression, exp.Column):
+            return isinstance(expression, exp.Count)
+        block, kind = self._found(expression)
+        found = self._declared(expression, block) if block is not None and kind else None
+        return bool(found and found.not_null) and not (
+            block and any(j.side for j in block.args.get("joins") or [])
+        )
+
+    def of(self, node: exp.Expr | None) -> Kind:
+        """The kind of one expression."""
+        if isinstance(node, exp.Literal):
+            return "text" if node.is_string else "integer" if node.is_int else "number"
+        if isinstance(node, exp.Column):
+            return self._found(node)[1]
+        if isinstance(
+            node,
+            exp.Paren
+            | exp.Neg
+            | exp.Min
+            | exp.Max
+            | exp.Sum
+            | exp.AnyValue
+            | exp.Distinct
+            | exp.Alias
+            | exp.Window,
+        ):
+            inner = node.expressions[0] if isinstance(node, exp.Distinct) and node.expressions else node.this
+            kind = self.of(inner)
+            return "integer" if kind == "truth" and isinstance(node, exp.Sum | exp.Neg) else kind
+        if isinstance(node, exp.Add | exp.Sub | exp.Mul | exp.Div | exp.Mod):
+            both = {self.of(node.this), self.of(node.expression)}
+            return "integer" if both <= {"integer", "truth"} else "number"
+        if isinstance(node, exp.Case | exp.If | exp.Coalesce):
+            kinds = {self.of(branch) for branch in _branches(node)} - {""}
+            return kinds.pop() if len(kinds) == 1 else "number" if kinds == {"integer", "number"} else ""
+        if isinstance(node, exp.Cast):
+            return kind_of_type(node.to.sql())
+        if isinstance(node, exp.Avg | exp.Round | exp.Ln | exp.Log | exp.Sqrt):
+            return "number"
+        for kinds_of, kind in (
+            (_TEXT, "text"),
+            (_TRUTH, "truth"),
+            (_INTEGER, "integer"),
+            ((exp.Date,), "time"),
+        ):
+            if isinstance(node, kinds_of):
+                return kind
+        if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Select) and node.this.expressions:
+            return self.of(node.this.expressions[0])
+        return ""
+
+    def _found(self, column: exp.Column) -> tuple[exp.Select | None, Kind]:
+        block = column.find_ancestor(exp.Select)
+        while block is not None:
+            for source in sources_of(block):
+                if column.table and column.table.lower() != source.alias_or_name.lower():
+                    continue
+                columns = self._tables.get(source.name.lower()) if isinstance(source, exp.Table) else None
+                if columns is None or _is_cte(source):
+                    if column.table:
+                        return block, ""
+                    continue
+                if column.name.lower() in columns:
+                    return block, kind_of_type(columns[column.name.lower()].type)
+            block = block.find_ancestor(exp.Select)
+        return None, ""
+
+    def _declared(self, column: exp.Column, block: exp.Select) -> Column | None:
+        for source in sources_of(block):
+            if not column.table or column.table.lower() == source.alias_or_name.lower():
+                found = self._tables.get(source.name.lower(), {}).get(column.name.lower())
+                if found is not None:
+                    return found
+        return None
+
+
+def sources_of(block: exp.Select) -> list[exp.Expr]:
+    """What stands in FROM and the joins of one block."""
+    start = block.args.get("from_") or block.args.get("from")
+    joined = [join.this for join in block.args.get("joins") or []]
+    return ([start.this] if start is not None else []) + joined
+
+
+def _is_cte(source: exp.Expr) -> bool:
+    """Whether the name is one of WITH."""
+    around = source.find_ancestor(exp.Select, exp.SetOperation)
+    while around is not None:
+        given = around.args.get("with_") or around.args.get("with")
+        if given is not None and source.name.lower() in {cte.alias.lower() for cte in given.expressions}:
+            return True
+        around = around.find_ancestor(exp.Select, exp.SetOperation)
+    return False
+
+
+def _branches(node: exp.Expr) -> list[exp.Expr]:
+    if isinstance(node, exp.Coalesce):
+        return [node.this, *node.expressions]
+    if isinstance(node, exp.If):
+        return [one for one in (node.args.get("true"), node.args.get("false")) if one is not None]
+    ends = [branch.args["true"] for branch in node.args.get("ifs") or []]
+    return [*ends, *([node.args["default"]] if node.args.get("default") is not None else [])]

@@ -1,0 +1,150 @@
+"""Writes the project folder: schema, questions, config and what they are good for."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from groundql.databases.open_database import OpenDatabase
+from groundql.databases.schema import schema_ddl
+from groundql.errors import AskedWrongly
+from groundql.projects.described import described_schema
+from groundql.projects.golds import Gold, Line, as_lines, first_rows, kept_drafts
+from groundql.projects.own import N_TEST, read_own
+from groundql.projects.texts import config_text, readme_text
+from groundql.questions.drafting import draft_questions, split_drafts, table_facts
+from groundql.records import dialect_of, write_text
+
+QUESTIONS = "questions.jsonl"
+TABLES = "tables.duckdb"  # a copy of what CSV and Parquet files hold, so that the project needs no cache
+
+Say = Callable[[str], None]
+Rephrase = Callable[[Sequence[Line]], list[Line]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a project folder holds."""
+
+    folder: Path
+    n_tables: int
+    n_of: Counter[tuple[str, str]]  # questions by (split, source)
+    left_out: Counter[str]  # drafts, by reason
+    faults: list[str]  # own questions that cannot be used
+
+    @property
+    def test_split(self) -> str:
+        """The split that is reported on: own questions where there are any."""
+        return "test" if self.n_of["test", "own"] else "held-out"
+
+
+def make_project(
+    place: str,
+    folder: Path,
+    *,
+    base: str,
+    questions: Path | None = None,
+    limit: int = 400,
+    n_test: int = N_TEST,
+    seed: int = 7,
+    rephrase: Rephrase | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Made:
+    """The project of the database at `place` in `folder`, which must be new or empty.
+
+    Raises:
+        AskedWrongly: the folder holds something, or nothing can be drafted.
+        DatabaseMissing, DataError: the database or the questions cannot be read.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AskedWrongly(f"{folder} is there and holds something; give another --out, or remove it")
+    with OpenDatabase(place) as database:
+        own = read_own(questions, database, n_test) if questions else None
+        facts = table_facts(database.schema, first_rows(database))
+        drafts = draft_questions(facts, seed=seed)
+        golds, left_out = kept_drafts(
+            database,
+            drafts,
+            limit=limit,
+            seed=seed,
+            on_progress=(lambda done: on_progress(done, len(drafts))) if on_progress else None,
+        )
+        if own:
+            kept = [gold for gold in golds if gold.canonical not in own.canonical]
+            left_out["asked by an own question of the test"] += len(golds) - len(kept)
+            golds = kept
+        lines = _lines(golds, own.lines if own else [], seed)
+        if rephrase:
+            lines += rephrase(lines)
+        if not lines:
+            raise AskedWrongly(
+                f"no question could be drafted from {place}: its tables have no rows that can be read"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        written = _written_place(place, database, folder)
+        _write(folder, database, lines, written)
+        write_text(folder / "schema.md", described_schema(database.schema, facts))
+        made = Made(
+            folder=folder,
+            n_tables=len(database.schema.tables),
+            n_of=Counter((line.split, line.source) for line in lines),
+            left_out=left_out,
+            faults=own.faults if own else [],
+        )
+        spec = f"jsonl:{(folder / QUESTIONS).resolve()}"
+        write_text(
+            folder / "config.toml",
+            config_text(spec, base, made.test_split, has_dev=made.n_of["dev", "drafted"] > 0),
+        )
+        write_text(
+            folder / "README.md",
+            readme_text(made.n_of, left_out, made.test_split, database.dialect, str(folder)),
+        )
+    return made
+
+
+def _lines(golds: Sequence[Gold], own: Sequence[Line], seed: int) -> list[Line]:
+    splits = split_drafts([gold.draft for gold in golds], seed=seed)
+    return [*own, *as_lines(golds, splits, {line.text.lower() for line in own}, seed=seed)]
+
+
+def _written_place(place: str, database: OpenDatabase, folder: Path) -> str:
+    """What a line names its database by: an absolute path, a URL without its password, or the project's copy of tables."""
+    if database.dialect == "postgres":
+        parts = urlsplit(place)
+        user, at, host = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}"))
+    files = database.files
+    if files.sqlite_path or files.sql_path:
+        return str((files.sqlite_path or files.sql_path or Path()).resolve())
+    path = Path(files.url.removeprefix("duckdb:"))
+    is_imported = dialect_of(place) != "duckdb" and path.resolve() != Path(place).expanduser().resolve()
+    if is_imported:
+        shutil.copyfile(path, folder / TABLES)
+        return f"duckdb:{TABLES}"
+    return f"duckdb:{path}"
+
+
+def _write(folder: Path, database: OpenDatabase, lines: Sequence[Line], written: str) -> None:
+    schema = database.schema
+    write_text(folder / "schema.json", schema.model_dump_json(indent=1) + "\n")
+    write_text(folder / "schema.sql", schema_ddl(schema) + "\n")
+    rows = []
+    for line in lines:
+        fields = {
+            "question_id": line.question_id,
+            "question": line.text,
+            "evidence": line.evidence,
+            "sql": line.sql,
+            "split": line.split,
+            "source": line.source,
+            "difficulty": line.difficulty,
+            "template": line.template,
+            "db_id": database.db_id,
+            "database": written,
+        }
+        rows.append(json.dumps({key: value for key, value in fields.items() if value}, ensure_ascii=False))
+    write_text(folder / QUESTIONS, "\n".join(rows) + "\n")
