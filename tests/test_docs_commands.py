@@ -56,7 +56,12 @@ def test_a_command_in_the_docs_is_one_that_the_command_line_takes(page, argument
 
 
 def test_every_option_that_the_docs_name_in_a_text_exists():
-    known = {name for command in COMMANDS.values() for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    known = {
+        name
+        for command in COMMANDS.values()
+        for option in command.params
+        for name in (*option.opts, *option.secondary_opts)
+    }
     for name in ("quickstart", "your-gpu", "troubleshooting", "export", "mcp"):
         text = BLOCK.sub("", (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8"))
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", re.sub(r"`(?:pip|ollama)[^`]*`", "", text)))
@@ -71,7 +76,9 @@ def test_the_numbers_of_your_gpu_are_those_of_the_plan(row, column, memory_gib):
     text = (ROOT / "docs" / "your-gpu.md").read_text(encoding="utf-8")
     cells = re.search(rf"^\| {re.escape(row)} \|(.*)\|$", text, re.MULTILINE)[1].split("|")
     data = ("--set", "data.train=pocket#train", "--set", "data.dev=pocket#dev")
-    ended = groundql("plan", "recommended", "--set", f"memory_gib={memory_gib}", "--set", f"model.name={row}", *data)
+    ended = groundql(
+        "plan", "recommended", "--set", f"memory_gib={memory_gib}", "--set", f"model.name={row}", *data
+    )
     assert ended.status == 0
     assert re.search(r"^total\s+([\d,.]+)", ended.stdout, re.MULTILINE)[1] == cells[column].strip()
 

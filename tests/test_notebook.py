@@ -24,7 +24,9 @@ def test_every_cell_was_run_in_order_and_its_output_is_stored():
 
 
 def test_no_output_names_a_place_on_the_machine_it_was_run_on():
-    assert not [line for cell in cells() for out in cell["outputs"] for line in out.get("text", ()) if "/" in line]
+    assert not [
+        line for cell in cells() for out in cell["outputs"] for line in out.get("text", ()) if "/" in line
+    ]
 
 
 def test_the_cells_that_need_no_model_still_say_what_is_stored():
