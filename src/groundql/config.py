@@ -50,6 +50,9 @@ class DataSettings(Settings):
     train: str  # DATA as on the command line: pocket#train, bird:DIR#train, jsonl:FILE
     dev: str | None = None  # for choosing the checkpoint
     test: str | None = None  # for the report; looked at once
+    same_databases: bool = (
+        False  # True: one database of your own is trained on and asked; scores hold for it alone
+    )
     fraction: float = Field(1.0, gt=0, le=1)  # of the training questions
     stratify_by: tuple[Literal["evidence", "database", "difficulty", "complexity"], ...] = ("evidence",)
     dev_limit: int | None = Field(

@@ -103,6 +103,20 @@ def test_a_changed_file_is_read_again_and_queries_see_it(tmp_path):
         assert database.run("SELECT price FROM pen").rows == ((2.5,),)
 
 
+def test_rows_that_change_all_the_time_cost_no_new_reading_of_the_schema(tmp_path):
+    path = tmp_path / "shop.sqlite"
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE pen (name TEXT)")
+    with OpenDatabase(path) as database:
+        first = database.schema
+        for n in range(1, 4):
+            writer.execute("INSERT INTO pen VALUES ('blue')")
+            assert database.run("SELECT COUNT(*) FROM pen").rows == ((n,),)
+            assert database.schema is first
+    writer.close()
+
+
 def test_a_file_that_is_replaced_is_opened_anew_and_one_that_is_gone_is_said(tmp_path):
     path = tmp_path / "shop.duckdb"
 

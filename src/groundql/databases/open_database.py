@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import apsw
+
 from groundql.databases.binding import prepare
 from groundql.databases.engines import Binder
 from groundql.databases.executor import Executor
@@ -21,7 +23,7 @@ from groundql.errors import DatabaseMissing
 from groundql.records import DatabaseFiles, Dialect, Outcome, Schema, dialect_of
 
 N_EXECUTORS = 4  # queries at once on one database; further ones wait
-SCHEMA_S = 300.0  # a server's schema is read again when it is older; a file's when the file changes
+SCHEMA_S = 300.0  # a server's schema is read again when it is older; a file's when its tables change
 
 State = tuple[tuple[int, int, int], ...]
 
@@ -72,7 +74,10 @@ class OpenDatabase:
         """
         with self._lock:
             is_old = time.monotonic() - self._read_at_s > SCHEMA_S
-            if self._watched_state() != self._state or (self.dialect == "postgres" and is_old):
+            state = self._watched_state()
+            if state != self._state and not is_old and self._has_same_tables(state):
+                self._state = state
+            elif state != self._state or (self.dialect == "postgres" and is_old):
                 self._read()
             return self._schema
 
@@ -144,7 +149,19 @@ class OpenDatabase:
         if not schema.tables:
             raise DatabaseMissing(f"{self.place} holds no table")
         self._schema = schema
+        self._version = _tables_version(self._files.sqlite_path) if self._files.sqlite_path else None
         self._read_at_s = time.monotonic()
+
+    def _has_same_tables(self, state: State) -> bool:
+        """Whether a SQLite file that changed is the same file with the same tables: rows may change all the time."""
+        if (
+            self._files.sqlite_path is None
+            or not state
+            or not self._state
+            or state[0][2] != self._state[0][2]
+        ):
+            return False
+        return _tables_version(self._files.sqlite_path) == self._version
 
     def _watched_state(self) -> State:
         """Size, time of the last change and number of each file that the database is made of; () for a server."""
@@ -165,3 +182,15 @@ class OpenDatabase:
                 continue
             states.append((stat.st_size, stat.st_mtime_ns, stat.st_ino))
         return tuple(states)
+
+
+def _tables_version(path: Path) -> int | None:
+    """A number that changes with every change of the file's tables; None where it cannot be read."""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return int(connection.execute("PRAGMA schema_version").fetchall()[0][0])
+        finally:
+            connection.close()
+    except apsw.Error:
+        return None

@@ -44,6 +44,10 @@ def find_base(name: str) -> ModelSource:
             return ModelSource(name=name, row=row, gguf_path=packaged)
         return ModelSource(name=name, row=row, hub_id=row.hub_id)
     if _HUB_ID.fullmatch(name):
+        if path.parent.is_dir():
+            raise ModelMissing(
+                f"{path} is not there, though {path.parent}/ is: no model folder, and no run of groundql train"
+            )
         return ModelSource(name=name, hub_id=name)
     near = difflib.get_close_matches(name, list(CATALOG), n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else f" ({', '.join(CATALOG)})"

@@ -64,6 +64,7 @@ def config_text(spec: str, base: str, test_split: str, *, has_dev: bool) -> str:
         f'[model]\nname = "{name}"\nquantization = "nf4"\n\n'
         f'[data]\ntrain = "{place}#train"\n{dev}'
         f'test = "{place}#{test_split}"       # for the report; nothing is chosen by it\n'
+        "same_databases = true            # trained on and asked: scores hold for this database alone\n"
         + (SMALL if base == DEFAULT_MODEL else LARGE)
     )
 

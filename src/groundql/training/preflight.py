@@ -128,7 +128,8 @@ def check_splits(parts: dict[str, DataSet]) -> None:
             if shared:
                 raise AskedWrongly(
                     f"{name} and {other} share {len(shared)} database(s), such as {shared[0]}: split by database "
-                    "(groundql sample --split-databases), or a score would not hold for a new one"
+                    "(groundql sample --split-databases), or a score would not hold for a new one; for one database of "
+                    "your own set data.same_databases = true"
                 )
 
 
