@@ -51,7 +51,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -e ".[train,dev,duckdb,postgres,serve]"
+	$(PIP) -e ".[train,dev,duckdb,postgres,serve,mcp]"
 	@touch $@
 
 clean:

@@ -23,7 +23,17 @@ STAGES = {
     "verdicts": {"databases"},
     "reports": set(),
 }
-JOINS = {"pipeline", "generating", "selecting", "encoding", "tuning", "evaluating", "answer", "projects"}
+JOINS = {
+    "pipeline",
+    "generating",
+    "selecting",
+    "encoding",
+    "tuning",
+    "evaluating",
+    "answer",
+    "projects",
+    "exporting",
+}
 ALLOWED = (
     {"errors": set(), "config": {"errors"}, "records": {"errors"}}
     | {stage: NOUNS | further for stage, further in STAGES.items()}
@@ -39,8 +49,9 @@ HEAVY_PLACES = (
     "decoding/",
     "tuning.py",
     "encoding.py",
+    "exporting.py",
 )
-VERBS_WITHOUT_TORCH = ("compare", "explore", "init", "judge", "plan", "report", "sample")
+VERBS_WITHOUT_TORCH = ("compare", "explore", "init", "judge", "mcp", "plan", "report", "sample")
 
 
 def test_no_folder_imports_another_that_it_may_not():

@@ -11,6 +11,7 @@ from groundql.databases.schema import read_schema
 from groundql.databases.values import Matches, nearest_values, value_source
 from groundql.errors import AskedWrongly, PromptTooLong
 from groundql.models.chat import encode_part, turns_of
+from groundql.models.exported import read_exported
 from groundql.models.source import find_base, is_run
 from groundql.prompts.budget import fit_prompt
 from groundql.prompts.render import prompt_fingerprint
@@ -43,7 +44,7 @@ def load_writer(
     prompt: PromptSettings | None = None,
     merge: bool | None = None,
 ) -> Writer:
-    """The model called `name`: a run folder with its adapter and prompt, or a base model.
+    """The model called `name`: a run folder with its adapter and prompt, what `groundql export` made of one, or a base.
 
     A run's base is held as it was in training; a base model of its own is held dense unless `quantization` says.
     `merge`: adapter and 4-bit weights become plain 16-bit ones, which take more memory and are faster; None: on a GPU.
@@ -65,16 +66,17 @@ def load_writer(
     run_dir = Path(name).expanduser()
     run = read_run(run_dir) if is_run(name) else None
     source = find_base(run.base_model if run else name)
+    trained = run or read_exported(source)
     settings = read_settings(run_dir).model if run else ModelSettings(name=source.name, quantization="none")
     if quantization:
         settings = ModelSettings.model_validate({**settings.model_dump(), "quantization": quantization})
     tokenizer = load_tokenizer(source)
     turns = turns_of(tokenizer)
-    prompt = run.prompt if run else prompt or PromptSettings()
-    if run and run.prompt_fingerprint != prompt_fingerprint(prompt, turns):
+    prompt = trained.prompt if trained else prompt or PromptSettings()
+    if trained and trained.prompt_fingerprint != prompt_fingerprint(prompt, turns):
         raise AskedWrongly(
-            f"{name} was trained with prompt {run.prompt_fingerprint}, this version renders "
-            f"{prompt_fingerprint(prompt, turns)}: use the version that trained it ({run.versions.get('groundql')})"
+            f"{name} was trained with prompt {trained.prompt_fingerprint}, this version renders "
+            f"{prompt_fingerprint(prompt, turns)}: use the version that trained it ({trained.versions.get('groundql')})"
         )
     model = load_base(source, settings, device=device)
     if run:

@@ -4,9 +4,11 @@ import groundql.cli.ask  # noqa: F401
 import groundql.cli.compare  # noqa: F401
 import groundql.cli.demo  # noqa: F401
 import groundql.cli.explore  # noqa: F401
+import groundql.cli.export  # noqa: F401
 import groundql.cli.generate  # noqa: F401
 import groundql.cli.init  # noqa: F401
 import groundql.cli.judge  # noqa: F401
+import groundql.cli.mcp  # noqa: F401
 import groundql.cli.plan  # noqa: F401
 import groundql.cli.report  # noqa: F401
 import groundql.cli.sample  # noqa: F401

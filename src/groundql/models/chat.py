@@ -1,5 +1,6 @@
 """How a model family marks who speaks, read from its own chat template; a plain form where it has none."""
 
+import json
 import re
 from typing import Any
 
@@ -51,6 +52,21 @@ def turns_of(tokenizer: Any) -> Turns:
         before_user=between[cut:],
         after_user=after_user,
         end=end,
+    )
+
+
+def template_of(turns: Turns) -> str:
+    """A chat template with the marks of `turns`, for a tokenizer that has none; `turns_of` reads the same marks from it."""
+    mark = {name: json.dumps(text, ensure_ascii=False) for name, text in turns.model_dump().items()}
+    return (
+        "{% for message in messages %}{% if message['role'] == 'system' %}"
+        f"{{{{ {mark['before_system']} + message['content'] + {mark['after_system']} }}}}"
+        "{% elif message['role'] == 'user' %}"
+        f"{{{{ {mark['before_user']} + message['content'] }}}}"
+        "{% else %}"
+        f"{{{{ {mark['after_user']} + message['content'] + {mark['end']} }}}}"
+        "{% endif %}{% endfor %}"
+        f"{{% if add_generation_prompt %}}{{{{ {mark['after_user']} }}}}{{% endif %}}"
     )
 
 

@@ -19,8 +19,8 @@ from urllib.request import getproxies
 
 import torch
 from huggingface_hub import constants
-from peft import PeftModel
-from safetensors import SafetensorError
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils import logging as transformers_logging
 
@@ -118,7 +118,7 @@ def load_base(source: ModelSource, settings: ModelSettings, *, device: torch.dev
             bnb_4bit_compute_dtype=dtype,
         )
     place = weights_place(source)
-    with _quiet():
+    with quiet():
         try:
             model, found = AutoModelForCausalLM.from_pretrained(place, **options, output_loading_info=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -131,8 +131,23 @@ def load_base(source: ModelSource, settings: ModelSettings, *, device: torch.dev
 
 
 def load_adapter(model: Any, adapter_dir: Path) -> Any:
-    """`model` with the LoRA weights of `adapter_dir`, for use (not trainable)."""
-    return PeftModel.from_pretrained(model, str(adapter_dir)).eval()
+    """`model` with the LoRA weights of `adapter_dir`, for use (not trainable).
+
+    Raises:
+        ModelMissing: weights that cannot be read, or are of another base model.
+    """
+    try:
+        tuned = PeftModel.from_pretrained(model, str(adapter_dir)).eval()
+        with safe_open(adapter_dir / "adapter_model.safetensors", "pt") as file:
+            saved = set(file.keys())
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelMissing(f"{adapter_dir}: the adapter cannot be loaded: {_reason(error)}") from None
+    without_place = sorted(saved ^ set(get_peft_model_state_dict(tuned)))
+    if without_place:  # peft passes over weights that the base has no layer for
+        raise ModelMissing(
+            f"{adapter_dir}: the adapter is of another base model: {without_place[0]} has no place in this"
+        )
+    return tuned
 
 
 def weights_place(source: ModelSource) -> str:
@@ -165,7 +180,7 @@ def _dense_folder(gguf_path: Path) -> Path:
     beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     place = {"pretrained_model_name_or_path": str(gguf_path.parent), "gguf_file": gguf_path.name}
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(**place)
             model = AutoModelForCausalLM.from_pretrained(
                 **place, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
@@ -182,7 +197,7 @@ def _dense_folder(gguf_path: Path) -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back the progress bars of transformers: ours says what is going on."""
     was_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -206,10 +221,14 @@ def _without_hub(source: ModelSource) -> bool:
 
 
 def _cannot_load(source: ModelSource, what: str, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" :")
+    reason = _reason(error)
     if source.hub_id:
         return (
             f"{source.name}: the {what} of {source.hub_id} are not in the local hub cache and cannot be fetched here; "
             f"with a network, run it once; without, give a folder or a .gguf file ({reason})"
         )
     return f"{source.name}: the {what} cannot be loaded: {reason}"
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" :")

@@ -1,7 +1,9 @@
 """An adapter and its 4-bit base as plain 16-bit linears, for use. Needs torch."""
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import bitsandbytes as bnb
 import torch
@@ -25,6 +27,60 @@ def merge_dense(model: Any) -> Any:
         if isinstance(module, bnb.nn.Linear4bit):
             _replace(dense, name, _plain_linear(module))
     return dense.eval()
+
+
+class Weight(NamedTuple):
+    """One weight of a merged model: named as transformers saves it, its numbers made when they are asked for."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: Callable[[], torch.Tensor]  # fp32
+
+
+def merged_weights(model: Any) -> list[Weight]:
+    """Every weight of `model` with 4-bit values unpacked and LoRA's product added, the sum taken in fp32.
+
+    One after the other can be made and dropped, so that a large model is never held in fp32 as a whole. An output head
+    that is the embedding is left out, as in a saved model.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    head = base.get_output_embeddings()
+    is_tied = head.weight is base.get_input_embeddings().weight
+    found: list[Weight] = []
+    tuned: list[str] = []
+    for name, module in base.named_modules():
+        if name.startswith(tuple(f"{one}." for one in tuned)):
+            continue
+        is_tuned = isinstance(module, LoraLayer)
+        if is_tuned:
+            tuned.append(name)
+        plain = module.get_base_layer() if is_tuned else module
+        for last, parameter in plain.named_parameters(recurse=False):
+            if is_tied and module is head and last == "weight":
+                continue
+            state = getattr(parameter, "quant_state", None)
+            merge = (
+                partial(_merged_weight, module)
+                if is_tuned and last == "weight"
+                else partial(_values, parameter)
+            )
+            found.append(Weight(f"{name}.{last}", tuple(state.shape if state else parameter.shape), merge))
+    return found
+
+
+def _merged_weight(layer: Any) -> torch.Tensor:
+    """The weight of a linear with its adapter, in fp32."""
+    weight = _values(layer.get_base_layer().weight)
+    for adapter in layer.active_adapters:
+        weight = weight + layer.get_delta_weight(adapter).float()
+    return weight
+
+
+def _values(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """A weight in fp32: one in 4 bit is unpacked, as in each of its forward passes."""
+    state = getattr(parameter, "quant_state", None)
+    values = bnb.functional.dequantize_4bit(parameter.data, state) if state is not None else parameter.data
+    return values.float()
 
 
 def _merged_linear(layer: Any) -> torch.nn.Linear:
