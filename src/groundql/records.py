@@ -31,6 +31,11 @@ class Record(BaseModel):
 
         A field that is left out has its default; None where it has none.
         """
+        return cls.filled(fields)
+
+    @classmethod
+    def filled(cls, fields: dict[str, Any]) -> Self:
+        """The same from a dict, which is faster where there are many fields."""
         defaults, names = _blank(cls)
         record = cls.__new__(cls)
         object.__setattr__(record, "__dict__", {**defaults, **fields})
