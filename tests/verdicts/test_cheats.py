@@ -18,7 +18,7 @@ CHEATS = {
     "two statements": f"SELECT 1; {GOLD}",
     "a write": f"DELETE FROM book RETURNING title; {GOLD}",
 }
-RIGHT = {"ex_bird", "ex_strict", "ex_relaxed", "robust", "ast_equal", "ast_relaxed", "spider_exec", "spider_match"}  # fmt: skip
+RIGHT = {"ex_bird", "ex_strict", "ex_relaxed", "robust", "ast_equal", "ast_relaxed", "spider_exec", "spider_match", "spider_match_any_syntax"}  # fmt: skip
 WORTH = {"soft_f1", "soft_f1_unordered", "ves", "r_ves"}
 # What a cheat may have a share of, because it is a part and never the whole: it names it, reads it, or looks like it.
 SHARES = {"ast_similarity", "link_precision", "link_recall", "link_f1"}

@@ -129,7 +129,71 @@ def test_exec_runs_without_distinct_and_takes_quoted_strings():
     ],
 )
 def test_exact_set_match(gold, predicted, matches):
+    assert exact_match(gold, predicted, SCHEMA, any_syntax=True) is matches
+
+
+JOINED = "SELECT T1.name FROM author AS T1 JOIN book AS T2 ON T1.author_id = T2.author_id"
+INNER = (
+    "SELECT name FROM author WHERE author_id IN (SELECT author_id FROM book WHERE title LIKE 'S%' LIMIT 1)"
+)
+COUNTED = "SELECT COUNT(*) FROM (SELECT title FROM book WHERE price = 3)"
+COMBINED = "SELECT name FROM author INTERSECT SELECT title FROM book"
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "matches"),
+    [  # each seen in Spider's own evaluation, run beside ours
+        (INNER, INNER.replace("LIKE", "NOT LIKE"), False),
+        (
+            "SELECT title FROM book WHERE title LIKE 'S%'",
+            "SELECT title FROM book WHERE title NOT LIKE 'S%'",
+            False,
+        ),
+        (COMBINED, COMBINED + " LIMIT 5", False),  # LIMIT is of the last query
+        (COMBINED + " LIMIT 5", COMBINED + " LIMIT 9", True),
+        (COMBINED + " ORDER BY title", COMBINED + " ORDER BY title DESC", False),
+        (COUNTED, COUNTED.replace("3", "4"), False),  # values in FROM count
+        (COUNTED, COUNTED.replace("title", "DISTINCT title"), False),  # and so does DISTINCT there
+        (INNER, INNER.replace("'S%'", "'T%'"), True),
+        (INNER, INNER.replace("(SELECT", "(SELECT DISTINCT"), False),  # and inside a condition
+        (
+            "SELECT name FROM author WHERE author_id IN (SELECT T2.author_id FROM author AS T1 JOIN book AS T2)",
+            "SELECT name FROM author WHERE author_id IN (SELECT T1.author_id FROM author AS T1 JOIN book AS T2)",
+            False,  # inside a condition keys link nothing
+        ),
+    ],
+)
+def test_queries_inside_a_query_are_compared_more_strictly(gold, predicted, matches):
     assert exact_match(gold, predicted, SCHEMA) is matches
+    assert exact_match(gold, gold, SCHEMA) is True
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted"),
+    [
+        ("SELECT COUNT(*) FROM book", "SELECT COUNT(*) AS n FROM book"),
+        ("SELECT title FROM book", "SELECT title FROM `book`"),
+        ("SELECT title FROM book", 'SELECT "title" FROM book'),
+        ("SELECT title FROM book WHERE price = 3", "SELECT title FROM book WHERE price=3"),
+        ("SELECT title FROM book WHERE title != 'a'", "SELECT title FROM book WHERE title !='a'"),
+        ("SELECT title FROM book WHERE price != 3", "SELECT title FROM book WHERE price <> 3"),
+        ("SELECT title FROM book WHERE price = 3", "SELECT title FROM book WHERE (price = 3)"),
+        (JOINED, JOINED.replace(" AS", "")),
+        (JOINED, JOINED.replace("JOIN", "INNER JOIN")),
+        (JOINED, JOINED.replace("JOIN", "LEFT JOIN")),
+        (JOINED, "SELECT T1.name FROM author AS T1, book AS T2"),
+        (COMBINED.replace("INTERSECT", "UNION"), COMBINED.replace("INTERSECT", "UNION ALL")),
+        (INNER, INNER.replace("LIMIT 1", "LIMIT 1 OFFSET 1")),
+    ],
+)
+def test_what_spider_s_parser_cannot_read_matches_only_beside_the_official_score(gold, predicted):
+    assert exact_match(gold, predicted, SCHEMA) is False
+    assert exact_match(gold, predicted, SCHEMA, any_syntax=True) is True
+
+
+def test_texts_in_double_quotes_and_spaced_negative_numbers_are_read():
+    gold = "SELECT title FROM book WHERE title = 'a=1, <> `b`' AND price > 1"
+    assert exact_match(gold, 'SELECT title FROM book WHERE title = "it is" AND price > -1', SCHEMA) is True
 
 
 @pytest.mark.parametrize(

@@ -247,8 +247,15 @@ class Executor:
 def outcome_of(answer: Answer) -> Outcome:
     """The record of a worker's answer, unchecked: the worker wrote it, and rows may be many."""
     status, columns, rows, error, elapsed_s, vm_steps = answer
-    return Outcome.unchecked(
-        status=status, columns=columns, rows=tuple(rows), error=error, elapsed_s=elapsed_s, vm_steps=vm_steps
+    return Outcome.filled(
+        {
+            "status": status,
+            "columns": columns,
+            "rows": tuple(rows),
+            "error": error,
+            "elapsed_s": elapsed_s,
+            "vm_steps": vm_steps,
+        }
     )
 
 

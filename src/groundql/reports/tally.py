@@ -33,6 +33,7 @@ LADDER = {
     "ast_relaxed": "the same by rules that hold on most data alone",
     "spider_exec": "Spider's execution accuracy",
     "spider_match": "Spider's exact set match",
+    "spider_match_any_syntax": "the same, also where Spider's parser cannot read the answer",
 }
 FAULTS = {
     "invented_table": "a table that the database does not have",

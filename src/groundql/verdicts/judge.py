@@ -61,7 +61,7 @@ def judge_all(
     def ship(numbers: list[int], inside: Inside) -> Iterator[tuple[int, Parcel]]:
         own = [cases[number] for number in numbers]
         for position, verdict in _judge_database(own, inside, settings):
-            yield numbers[position], packed(verdict, _known_of(own[position]))
+            yield numbers[position], packed(verdict)
         inside.let_go()
 
     if len(cases) >= LEAST_SHARED and can_share() and all(case.files.dialect == "sqlite" for case in cases):
@@ -187,14 +187,10 @@ def _decided(
 
 
 def _job(database: OpenDatabase, sql: str, settings: Judging, *, quoted_strings: bool = True) -> Job:
-    assert database.place is not None
+    counts = not settings.ladder_only
     return Job(
-        database.place,
-        sql,
-        settings.deadline_s,
-        settings.max_rows,
-        quoted_strings=quoted_strings,
-        counts_steps=not settings.ladder_only,
+        *(str(database.place), sql, settings.deadline_s, settings.max_rows, quoted_strings),
+        counts_steps=counts,
     )
 
 

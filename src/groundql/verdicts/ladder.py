@@ -11,7 +11,7 @@ one run, with them on, serves `ran` and `ex_strict` too, which ask for `grounded
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from groundql.records import (
     Cell,
@@ -44,8 +44,7 @@ NAME_FAULT = re.compile(r"no such (?:column|table|function): |ambiguous column n
 NO_ROWS_AT_HAND = "no rows at hand to run on"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rungs:
+class Rungs(NamedTuple):
     """What can be said of a completion without running it."""
 
     extracted: bool
@@ -147,26 +146,29 @@ def judge_one(
             and (gold is handed_in or same_sets(gold.rows, handed_in.rows))
         )
         if gold.status == "ok":
-            ordered = is_ordered(question.gold_sql or "")
-            ex_strict = bool(ran and predicted and same_results(gold, predicted, ordered=ordered))
+            ex_strict = bool(ran and predicted is gold)
             if ran and predicted and not ex_strict:
-                error = _difference(gold, predicted)
+                ordered = is_ordered(question.gold_sql or "")
+                ex_strict = same_results(gold, predicted, ordered=ordered)
+                error = error if ex_strict else _difference(gold, predicted, ordered=ordered)
     shown = preview(gold)
-    return Verdict.unchecked(
-        **known_fields(question, completion),
-        extracted=rungs.extracted,
-        sqlglot_accepts=rungs.sqlglot_accepts,
-        parsed=rungs.parsed,
-        read_only=rungs.read_only,
-        grounded=rungs.grounded,
-        ran=ran,
-        ex_bird=ex_bird,
-        ex_strict=ex_strict,
-        error=error,
-        gold_fault=gold_fault,
-        rows=rows,
-        gold_result=shown,
-        predicted_result=shown if predicted is gold else preview(predicted),
+    return Verdict.filled(
+        {
+            **known_fields(question, completion),
+            "extracted": rungs.extracted,
+            "sqlglot_accepts": rungs.sqlglot_accepts,
+            "parsed": rungs.parsed,
+            "read_only": rungs.read_only,
+            "grounded": rungs.grounded,
+            "ran": ran,
+            "ex_bird": ex_bird,
+            "ex_strict": ex_strict,
+            "error": error,
+            "gold_fault": gold_fault,
+            "rows": rows,
+            "gold_result": shown,
+            "predicted_result": shown if predicted is gold else preview(predicted),
+        }
     )
 
 
@@ -205,7 +207,7 @@ def preview(outcome: Outcome | None) -> ResultPreview | None:
     columns, rows = outcome.columns[:N_PREVIEW_COLUMNS], outcome.rows[:N_PREVIEW_ROWS]
     if len(columns) < len(outcome.columns) or _has_long(rows):
         rows = tuple(tuple(_shown_cell(value) for value in row[:N_PREVIEW_COLUMNS]) for row in rows)
-    return ResultPreview.unchecked(columns=columns, rows=rows, n_rows=len(outcome.rows))
+    return ResultPreview.filled({"columns": columns, "rows": rows, "n_rows": len(outcome.rows)})
 
 
 def _has_long(rows: tuple[Row, ...]) -> bool:
@@ -227,11 +229,11 @@ def _shown_cell(value: Cell) -> Cell:
     )
 
 
-def _difference(gold: Outcome, predicted: Outcome) -> str:
-    """How two results differ, in a few words."""
+def _difference(gold: Outcome, predicted: Outcome, *, ordered: bool) -> str:
+    """How two results differ that are not equal as lists, where `ordered`, or as bags; in a few words."""
     if len(gold.columns) != len(predicted.columns):
         return f"{len(predicted.columns)} columns, gold has {len(gold.columns)}"
     if len(gold.rows) != len(predicted.rows):
         return f"{len(predicted.rows)} rows, gold has {len(gold.rows)}"
-    same_bag = same_results(gold, predicted, ordered=False)
+    same_bag = ordered and same_results(gold, predicted, ordered=False)
     return "the same rows in another order" if same_bag else "other values"

@@ -63,10 +63,12 @@ def judge_as_spider(
         )
     for number, (gold_sql, sql), is_equal in zip(asked, pairs, agree, strict=True):
         matched = exact_match(gold_sql, sql, database.schema)
+        agrees = matched or exact_match(gold_sql, sql, database.schema, any_syntax=True)
         difficulty = hardness(gold_sql, database.schema)
         update = {
             "spider_exec": is_equal,
             "spider_match": matched,
+            "spider_match_any_syntax": agrees,
             "spider_hardness": difficulty,
             "difficulty": verdicts[number].difficulty or difficulty,
         }

@@ -74,7 +74,7 @@ class OpenDatabase:
         return self._refusals[key]
 
     def learn(self, sql: str, outcome: Outcome) -> None:
-        """`sql` is as `same_text` has it. What ran need not be asked whether it prepares, nor what failed before it began: it was prepared as here.
+        """`sql` is as `same_text` has it. What began to run need not be asked whether it prepares, nor what failed before: it was prepared as here.
 
         Not so where double quotes or SQLite's own tables mean other things on the file than on its twin.
         """
@@ -85,7 +85,7 @@ class OpenDatabase:
         if '"' in sql or "sqlite_" in sql.lower():
             return
         if outcome.columns:
-            if outcome.status == "ok":
+            if outcome.status in ("ok", "error", "timeout"):
                 self._refusals[sql] = None
         elif outcome.status in ("error", "refused") and sql.isascii() and "\0" not in sql:
             self._refusals[sql] = outcome.error

@@ -6,6 +6,7 @@ may hold locks that a child would wait for, the caller works alone.
 
 import gc
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -112,7 +113,7 @@ def _work_through(
 ) -> None:
     """In a child: take the next task until none is left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when we end
-    gc.set_threshold(20_000, 20)  # rows and verdicts are many and hold no cycles
+    gc.set_threshold(100_000, 20)  # rows and verdicts are many and hold no cycles
 
     results: list[Result] = []
     since_s = time.monotonic()
@@ -135,8 +136,10 @@ def _work_through(
                     results.append(result)
                     if len(results) >= N_AT_ONCE:
                         send()
-                send()
+                if results:
+                    send()
         sending.send(DONE)
+        os._exit(0)  # nothing here is left to close
     except GroundqlError as error:
         sending.send(error)
     except (BrokenPipeError, MemoryError):
