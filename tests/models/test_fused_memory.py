@@ -52,13 +52,14 @@ def test_the_peak_is_within_10_percent_of_measured_steps(measured_mib, name, n_t
 def test_what_a_token_keeps_is_counted_by_hand():
     """Qwen 1.5B in 16 bit: the stream 1536; q and its result 1536 each, k and v 256 each; gate and up 8960 each."""
     kept = {
-        name: next(moments(some_config(), QWEN, plain_pass(1000), keeps, width=2, state_bytes=2)).kept
+        name: next(moments(some_config(), QWEN, plain_pass(1000, 400), keeps, width=2, state_bytes=2)).kept
         for name, keeps in {"input": Keeps(0, 0, 9), "attention": Keeps(28, 0, 9), "all": Keeps(0, 28, 9)}.items()
     }  # fmt: skip
     of_attention = 2 * (2 * 1536 + 2 * 256 + 1536) + 4 * 12  # and a sum in fp32 for each of 12 heads
+    there = 27_000 + 400  # the last layer's FFN is for the tokens that carry loss
     assert kept["input"] == 28_000 * 2 * 1536
-    assert kept["attention"] - kept["input"] == 28_000 * of_attention
-    assert kept["all"] - kept["attention"] == 28_000 * 2 * 2 * 8960
+    assert kept["attention"] - kept["input"] == 28_000 * (of_attention - 2 * 1536) + there * 2 * 1536
+    assert kept["all"] - kept["attention"] == there * 2 * 2 * 8960
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -75,7 +76,9 @@ def test_layers_keep_what_the_plan_counts(architecture, tmp_path):
         of_attention = attention_bytes(row, len(pack), 4) - sums * len(pack)
         of_inner = 4 * len(pack) * inner_width(row)
         inputs = 2 * 4 * len(pack) * row.hidden
-        assert kept == inputs + (n_attention + n_all) * of_attention + n_all * of_inner
+        elsewhere = len(pack) - len(batch["logits_to_keep"])  # that the last layer's FFN passes over
+        less = 4 * elsewhere * ((row.hidden if n_all else 0) + (inner_width(row) if n_all else 0))
+        assert kept == inputs + (n_attention + n_all) * of_attention + n_all * of_inner - less
 
 
 def kept_bytes(loss):

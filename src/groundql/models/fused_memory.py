@@ -77,9 +77,11 @@ def moments(
     last_keeps = 2 if keeps.all else 1 if keeps.attention else 0
     first_keeps = 2 if keeps.all == row.n_layers else 1 if sum(keeps[:2]) == row.n_layers else 0
     kept = row.n_layers * layer_input + (keeps.attention + keeps.all) * of_attention + keeps.all * of_inner
+    elsewhere = t - min(t, one.n_logit_rows)  # tokens that the last layer's FFN passes over
+    kept -= width * elsewhere * ((h if last_keeps else 0) + (inner_width(row) if last_keeps == 2 else 0))
     again = config.training.accumulation > 1
     rows = min(one.n_logit_rows, max(1, LOGITS_AT_ONCE // row.vocab))
-    loss = width * rows * row.vocab + one.n_logit_rows * h * (2 * width + 12) + layer_input
+    loss = width * rows * row.vocab + one.n_logit_rows * h * (3 * width + 12)
     before = 4.0 * n_lora if again else 0.0
     yield Moment("loss", kept, before, loss)
     for name, keeps_here, there, grads in (
