@@ -16,6 +16,7 @@ from groundql.models.workload import Pass
 MIB = 2**20
 LOGITS_AT_ONCE = 2**26  # numbers: as training.fused.head has it
 FFN_TOKENS = 4096  # as training.fused.model has it
+GRAPH_WORKSPACES = 64  # MiB: 32 each for forward and backward, on Hopper cards
 SMALL_FFN_TOKENS = 2048  # where memory is short
 
 
@@ -114,9 +115,9 @@ def _backward_bytes(row: BaseModelRow, t: int, keeps: Keeps, keeps_here: int, wi
     return max(ffn, stream + made_again + heads)
 
 
-def graph_bytes(n_lora: int) -> float:
-    """What a CUDA graph holds besides: gradients in fp32 for itself, and room that only it can use again."""
-    return 8.0 * n_lora
+def graph_bytes(config: Config, n_lora: int) -> float:
+    """What a CUDA graph takes besides: cuBLAS's workspaces of its own, and under accumulation gradients once more."""
+    return GRAPH_WORKSPACES * MIB + (4.0 * n_lora if config.training.accumulation > 1 else 0.0)
 
 
 def needed_bytes(

@@ -2,7 +2,7 @@
 
 The host takes longer to start the kernels of a small or middling pack than the card to run them. Packs are filled up to
 one size, so that one captured graph serves all; what differs (ids, positions, spans, labels) is copied into its inputs.
-The graph holds its memory for itself, and gradients once more: not for the tightest budgets.
+The graph holds its memory for itself. Gradients are views of one tensor in it, without a copy.
 """
 
 from typing import Any
@@ -45,6 +45,7 @@ class GraphedLoss:
                 torch.autograd.grad(self.compute(self.inputs), self.parameters)
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
+        torch._C._cuda_clearCublasWorkspaces()  # a pair for each stream so far; the graph makes its own
         torch.cuda.empty_cache()  # what the warm-up held is the graph's now
         graph = torch.cuda.CUDAGraph()
         with torch.enable_grad(), torch.cuda.graph(graph):
@@ -57,12 +58,22 @@ class GraphedLoss:
 
     def replay(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and gradient of `batch`, in tensors that the next replay overwrites."""
+        self._let_go()
         for name, value in batch.items():
             _fill(self.inputs[name], value)
         self.graph.replay()
         assert self.loss is not None
         assert self.gradient is not None
         return self.loss, self.gradient
+
+    def _let_go(self) -> None:
+        """Parameters that still have the last replay's gradient, to add the next one to, get a copy of it."""
+        assert self.gradient is not None
+        storage = self.gradient.untyped_storage().data_ptr()
+        for parameter in self.parameters:
+            if parameter.grad is None or parameter.grad.untyped_storage().data_ptr() != storage:
+                return
+            parameter.grad = parameter.grad.clone()
 
     def of_parameters(self, gradient: torch.Tensor) -> list[torch.Tensor]:
         """Each parameter's part, a view: one tensor under all of them is what `FlatAdamW8bit` reads without a copy."""
@@ -79,7 +90,7 @@ class _Replay(torch.autograd.Function):  # type: ignore[misc]  # torch is not ch
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
-        return None, None, *ctx.graphed.of_parameters(ctx.gradient * grads[0])
+        return None, None, *ctx.graphed.of_parameters(ctx.gradient.mul_(grads[0]))
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

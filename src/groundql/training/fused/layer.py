@@ -134,11 +134,12 @@ class _LayerPass(torch.autograd.Function):  # type: ignore[misc]  # torch is not
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         layer, context = ctx.layer, ctx.context
+        block = _gradient_block(layer)
         kept = ctx.kept or _attention_half(x, layer, context, ctx.places, keep=True)
         ctx.kept = None  # a second backward would find tensors that the first has overwritten
         of_middle, ffn_grads = _ffn_backward(grads[0], kept, layer, context)
         of_x, attention_grads = _attention_backward(of_middle, x, kept, layer, context, ctx.places)
-        return of_x, None, None, None, None, *_in_one_piece([*attention_grads, *ffn_grads])
+        return of_x, None, None, None, None, *_in_block([*attention_grads, *ffn_grads], block)
 
 
 def _attention_half(
@@ -219,13 +220,22 @@ def _attention_backward(
     return of_x, grads
 
 
-def _in_one_piece(gradients: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
-    """The same in one block of memory: many small ones that stay would lie between the large ones that come and go."""
+def _gradient_block(layer: Layer) -> torch.Tensor | None:
+    """Room for the gradients of a layer's adapters: made first, as many small ones made later lie in the way of large ones."""
+    parameters = layer.parameters
+    if not parameters or parameters[0].device.type == "cpu":
+        return None
+    return parameters[0].new_empty(sum(p.numel() for p in parameters))
+
+
+def _in_block(gradients: list[torch.Tensor | None], block: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """The same gradients, as views of `block` where there is one."""
     there = [gradient for gradient in gradients if gradient is not None]
-    if not there or not there[0].is_cuda:
+    if block is None or len(there) != len(gradients):
         return gradients
-    pieces = iter(torch.cat([gradient.flatten() for gradient in there]).split([g.numel() for g in there]))
-    return [None if gradient is None else next(pieces).view_as(gradient) for gradient in gradients]
+    torch.cat([gradient.flatten() for gradient in there], out=block)
+    pieces = block.split([gradient.numel() for gradient in there])
+    return [piece.view_as(gradient) for piece, gradient in zip(pieces, there, strict=True)]
 
 
 def _pieces(x: torch.Tensor, context: PassContext) -> Iterator[slice]:
