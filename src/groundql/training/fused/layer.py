@@ -111,12 +111,11 @@ class _LayerPass(torch.autograd.Function):  # type: ignore[misc]  # torch is not
     ) -> torch.Tensor:
         # What stays is allocated first, beside what stayed before: the rest leaves no gaps between them.
         out = torch.empty_like(x) if places is None else x.new_empty(len(places), x.shape[1])
-        kept: _Kept | None = _attention_half(
+        made = _attention_half(
             x, layer, context, places, keep=keep > Keep.INPUT, middle=out if keep == Keep.INPUT else None
         )
-        middles = kept.middle
-        if keep == Keep.INPUT:
-            kept = None  # the FFN needs the room
+        middles, kept = made.middle, made if keep > Keep.INPUT else None
+        del made  # the FFN needs the room
         inner_weight = merged(layer.inner, context.scratch[0])
         down_weight = merged(layer.down, context.scratch[1])
         for some in _pieces(middles, context):
@@ -134,11 +133,13 @@ class _LayerPass(torch.autograd.Function):  # type: ignore[misc]  # torch is not
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         layer, context = ctx.layer, ctx.context
+        # What stays is allocated first here too.
+        of_x = None if layer.is_first else torch.empty_like(x)
         block = _gradient_block(layer)
         kept = ctx.kept or _attention_half(x, layer, context, ctx.places, keep=True)
         ctx.kept = None  # a second backward would find tensors that the first has overwritten
         of_middle, ffn_grads = _ffn_backward(grads[0], kept, layer, context)
-        of_x, attention_grads = _attention_backward(of_middle, x, kept, layer, context, ctx.places)
+        attention_grads = _attention_backward(of_middle, x, kept, layer, context, ctx.places, of_x)
         return of_x, None, None, None, None, *_in_block([*attention_grads, *ffn_grads], block)
 
 
@@ -181,8 +182,14 @@ def _ffn_backward(
         del gated
         of_inner.add(normed, inner)
         of_normed = inner @ inner_weight
-        of_middle[some] = context.ops.norm_backward(
-            of_normed, middle, norm.weight, is_layer_norm=norm.bias is not None, eps=norm.eps, residual=of_out
+        context.ops.norm_backward(
+            of_normed,
+            middle,
+            norm.weight,
+            is_layer_norm=norm.bias is not None,
+            eps=norm.eps,
+            residual=of_out,
+            out=of_middle[some],
         )
     return of_middle, [*of_inner.result(), *of_down.result()]
 
@@ -194,8 +201,9 @@ def _attention_backward(
     layer: Layer,
     context: PassContext,
     places: torch.Tensor | None,
-) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
-    """Gradients of the layer's input, and of the adapters of attention."""
+    of_x: torch.Tensor | None,
+) -> list[torch.Tensor | None]:
+    """Gradients of the adapters of attention; that of the layer's input goes to `of_x`, where it is wanted."""
     of_out, of_qkv = AdapterGradients(layer.out), AdapterGradients(layer.qkv)
     norm = layer.attention_norm
     of_attended = of_middle @ merged(layer.out, context.scratch[1], again=True)
@@ -207,17 +215,17 @@ def _attention_backward(
     context.ops.rotate_(grad, context.cos, context.sin, layer.n_rotated, back=True)
     of_qkv.add(_norm(x, norm, context), grad)
     grads = [*of_qkv.result(), *of_out.result()]
-    if layer.is_first:
-        return None, grads
-    of_x = context.ops.norm_backward(
-        grad @ merged(layer.qkv, context.scratch[0], again=True),
-        x,
-        norm.weight,
-        is_layer_norm=norm.bias is not None,
-        eps=norm.eps,
-        residual=of_middle,
-    )
-    return of_x, grads
+    if of_x is not None:
+        context.ops.norm_backward(
+            grad @ merged(layer.qkv, context.scratch[0], again=True),
+            x,
+            norm.weight,
+            is_layer_norm=norm.bias is not None,
+            eps=norm.eps,
+            residual=of_middle,
+            out=of_x,
+        )
+    return grads
 
 
 def _gradient_block(layer: Layer) -> torch.Tensor | None:
