@@ -5,12 +5,10 @@ Real tokens only are counted, not what fills a pack up to a graph's shape.
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.random_models import load_base_model
 from benchmarks.stock_training import peaks_mib
 from groundql.config import Config, DataSettings, LoraSettings, ModelSettings, TrainingSettings
 from groundql.models.catalog import BaseModelRow
@@ -24,10 +22,9 @@ from groundql.training.packs import IGNORE, Pack, collate_pack, make_packs
 from groundql.training.trainer import add_lora
 
 
-def tuned_model(folder: Path, quantization: str, keeps: Keeps, *, rank: int = 32, graph: bool = False) -> Any:
-    """A fresh adapter on all linears of the base in `folder`, with the fused step."""
-    lora = LoraSettings(rank=rank, alpha=2 * rank)
-    model = add_lora(load_base_model(folder, quantization), lora, seed=0)
+def tuned_model(base: Any, keeps: Keeps, *, rank: int = 32, graph: bool = False) -> Any:
+    """A fresh adapter on all linears of `base`, with the fused step."""
+    model = add_lora(base, LoraSettings(rank=rank, alpha=2 * rank), seed=0)
     fused = FusedModel(model, n_kept_attention=keeps.attention, n_kept=keeps.all, ffn_tokens=keeps.ffn_tokens)
     install(model, fused)
     if graph:

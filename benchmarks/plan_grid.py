@@ -13,7 +13,6 @@ import gc
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,9 +23,10 @@ import torch
 
 from benchmarks import fused_step
 from benchmarks.examples_file import load_examples, made_up_examples
-from benchmarks.random_models import row_of, save_random_model
+from benchmarks.random_models import random_base_model, row_of
 from benchmarks.stock_training import in_vocabulary, peaks_mib
 from groundql.models.catalog import CATALOG, BaseModelRow
+from groundql.models.fused_memory import FFN_TOKENS, Keeps
 from groundql.models.load import grow_segments
 from groundql.models.memory import CONTEXT_MIB, plan_of
 from groundql.models.workload import QuestionLengths
@@ -52,11 +52,10 @@ BUDGETS = (
 )
 
 
-def measure_model(name: str, examples: Sequence[Example], weights: Path) -> Iterator[dict[str, Any]]:
+def measure_model(name: str, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
     """A row for each budget."""
     row = row_of(name)
-    folder = save_random_model(row, weights / name.replace("/", "_"))
-    model = None
+    model = fused_step.tuned_model(random_base_model(row), Keeps(0, 0, FFN_TOKENS))
     for budget in BUDGETS:
         config = fused_step.settings_of(
             row,
@@ -77,8 +76,6 @@ def measure_model(name: str, examples: Sequence[Example], weights: Path) -> Iter
         if plan.fits:
             cap_memory(budget.memory_gib * 1024, CONTEXT_MIB)
             try:
-                if model is None:
-                    model = fused_step.tuned_model(folder, "nf4", plan.keeps)
                 facts |= measure_budget(model, row, plan, fitting, budget.pack_tokens)
             except torch.OutOfMemoryError as error:
                 facts["stopped"] = f"out of memory: {str(error).split('.')[0]}"
@@ -168,7 +165,6 @@ def main() -> None:
     )
     parser.add_argument("examples", type=Path, nargs="?")
     parser.add_argument("--models", nargs="+", default=list(CATALOG))
-    parser.add_argument("--weights", type=Path, help="where the random weights are kept")
     parser.add_argument("--at-once", type=int, default=1, help="models at once: needs a large card")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds a model")
     parser.add_argument("--json", type=Path)
@@ -178,7 +174,7 @@ def main() -> None:
         grow_segments()
         row = row_of(asked.child)
         examples = load_examples(asked.examples) if asked.examples else made_up_examples(400)
-        for found in measure_model(asked.child, in_vocabulary(examples, row.vocab), asked.weights):
+        for found in measure_model(asked.child, in_vocabulary(examples, row.vocab)):
             print(json.dumps(found), flush=True)
         return
     if not torch.cuda.is_available():
@@ -199,15 +195,13 @@ def main() -> None:
                     if asked.json:
                         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 
-    with tempfile.TemporaryDirectory() as temporary:
-        given = [str(asked.examples)] if asked.examples else []
-        handed_on = [*given, "--weights", str(asked.weights or temporary)]
-        names = list(asked.models)
-        threads = [threading.Thread(target=run, args=(names, handed_on)) for _ in range(asked.at_once)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    handed_on = [str(asked.examples)] if asked.examples else []
+    names = list(asked.models)
+    threads = [threading.Thread(target=run, args=(names, handed_on)) for _ in range(asked.at_once)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     print(table(rows))
 
 

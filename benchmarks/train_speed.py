@@ -46,6 +46,8 @@ READY = "ready"  # what a child says before it measures
 def prepare_stock(way: str, folder: Path, examples: Sequence[Example], asked: Any) -> Callable[[], Any]:
     """The stock stack, loaded; what is returned measures it."""
     kind, _, tokens = way.partition(":")
+    if kind not in ("padded", "trl"):
+        raise ValueError(f"no way is named {kind}")
     model = load_base_model(folder, "nf4")
     first_loss = loss_of_separate(model.eval(), same_examples(examples))
     budget = Budget(steps=10**6, seconds=asked.seconds)
@@ -82,7 +84,7 @@ def prepare_ours(way: str, folder: Path, examples: Sequence[Example], asked: Any
         fitting = [e for e in examples if e.n_tokens <= int(tokens)]
         keeps = fused_step.planned_keeps(config, row, fitting)
     cap_memory(asked.memory_gib * 1024, CONTEXT_MIB)
-    model = fused_step.tuned_model(folder, "nf4", keeps, graph=graph)
+    model = fused_step.tuned_model(load_base_model(folder, "nf4"), keeps, graph=graph)
     first_loss = fused_step.loss_of_packed(model, same_examples(examples))
     optimizer = fused_step.optimizer_of(model)
     batches = fused_step.batches_of(packs, model)

@@ -32,7 +32,17 @@ def test_every_way_has_a_process_of_its_own_and_all_say_the_same_loss(tmp_path):
     out = tmp_path / "found.json"
     ways = ["padded", "ours:1200:graph", "ours:1200:0+0", "broken:1"]
     ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.train_speed", "--seconds", "0.1", "--json", str(out), "--ways", *ways],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.train_speed",
+            "--seconds",
+            "0.1",
+            "--json",
+            str(out),
+            "--ways",
+            *ways,
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT,

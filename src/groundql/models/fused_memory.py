@@ -105,13 +105,13 @@ def _backward_bytes(row: BaseModelRow, t: int, keeps: Keeps, keeps_here: int, wi
     """What a layer's backward allocates: in its FFN or in its attention, whichever is more."""
     h, q, kv = row.hidden, row.n_heads * row.head_dim, row.n_kv_heads * row.head_dim
     piece = -(-t // max(1, -(-t // keeps.ffn_tokens)))
-    stream = 2 * width * t * h  # gradients of the layer's result and of the stream after attention
+    stream = 3 * width * t * h  # gradients of the layer's result, of the stream after attention, of its input
     made_again = 0.0 if keeps_here else attention_bytes(row, t, width)
     inner = 0 if keeps_here == 2 else inner_width(row)
     ffn = stream + made_again + width * piece * (inner + row.ffn + 3 * h)
     heads = (
-        width * t * (q + (q + 2 * kv) + 2 * q + h) + 4 * row.n_heads * t
-    )  # of the result, of qkv, a head's, norm
+        width * t * (q + (q + 2 * kv) + 2 * q) + 4 * row.n_heads * t
+    )  # of the result, of qkv, a head's
     return max(ffn, stream + made_again + heads)
 
 
