@@ -109,9 +109,7 @@ def _backward_bytes(row: BaseModelRow, t: int, keeps: Keeps, keeps_here: int, wi
     made_again = 0.0 if keeps_here else attention_bytes(row, t, width)
     inner = 0 if keeps_here == 2 else inner_width(row)
     ffn = stream + made_again + width * piece * (inner + row.ffn + 3 * h)
-    heads = (
-        width * t * (q + (q + 2 * kv) + 2 * q) + 4 * row.n_heads * t
-    )  # of the result, of qkv, a head's
+    heads = width * t * (q + (q + 2 * kv) + 2 * q) + 4 * row.n_heads * t  # of the result, of qkv, a head's
     return max(ffn, stream + made_again + heads)
 
 
