@@ -13,8 +13,17 @@ from groundql.models.fused_memory import (
     inner_width,
     is_fused,
     moments,
+    smaller_choices,
 )
-from groundql.models.memory import LARGEST_PACK, fused_parts, plan_of, sum_mib, with_pack, with_settings
+from groundql.models.memory import (
+    HEADROOM,
+    LARGEST_PACK,
+    fused_parts,
+    plan_of,
+    sum_mib,
+    with_pack,
+    with_settings,
+)
 from groundql.models.shape import read_shape
 from groundql.models.source import ModelSource
 from groundql.models.workload import QuestionLengths, make_passes
@@ -165,7 +174,67 @@ def test_one_layer_more_would_not_have_fitted():
     assert plan.keeps.all == 0
     one = plain_pass(plan.pass_tokens, plan.pass_logit_rows)
     more = fused_parts(config, QWEN, one, plan.keeps._replace(attention=n + 1), graph=plan.graph)
-    assert sum_mib(more) + plan.context_mib > plan.card_mib
+    assert sum_mib(more) + plan.context_mib > plan.card_mib * (1 - HEADROOM)
+
+
+@pytest.mark.parametrize("row", CATALOG.values(), ids=lambda row: row.name)
+@pytest.mark.parametrize(("gib", "pack_tokens"), [(4, 2048), (6, 8192), (12, 4096)])
+def test_what_is_kept_leaves_3_percent_of_the_card_free(row, gib, pack_tokens):
+    plan = plan_of(some_config(pack_tokens=pack_tokens, memory_gib=gib), row, LENGTHS)
+    kept = plan.keeps.attention + plan.keeps.all
+    if kept or plan.graph:
+        assert plan.total_mib <= 0.97 * gib * 1024
+
+
+def test_the_room_that_stays_free_is_used_before_a_training_is_refused():
+    """The headroom is for what could be done without: the least that fits is taken up to the card's last MiB."""
+    least = plan_of(some_config(pack_tokens=8192, memory_gib=1), QWEN, LENGTHS).total_mib
+    plan = plan_of(some_config(pack_tokens=8192, memory_gib=(least + 1) / 1024), QWEN, LENGTHS)
+    assert (plan.keeps, plan.graph, plan.fits) == (NOTHING, False, True)
+
+
+# Where memory runs out all the same
+
+
+def test_less_and_less_is_tried_and_the_graph_goes_last():
+    found = list(smaller_choices(some_config(), 28, Keeps(26, 2, 4096), True))
+    assert found == [  # 30 steps of 56: 28 for attention, 2 for the FFN
+        (Keeps(22, 0, 4096), True),
+        (Keeps(15, 0, 4096), True),
+        (Keeps(0, 0, 4096), True),
+        (NOTHING, False),
+    ]
+    assert next(smaller_choices(some_config(), 28, Keeps(0, 28, 4096), True))[0] == Keeps(14, 14, 4096)
+
+
+@pytest.mark.parametrize(
+    ("changes", "keeps", "graph", "expected"),
+    [
+        ({"checkpointing": False}, Keeps(0, 28, 4096), True, [(Keeps(0, 28, 4096), False)]),
+        ({"checkpointing": False, "cuda_graph": True}, Keeps(0, 28, 4096), True, []),
+        ({"checkpointing": True}, Keeps(0, 0, 4096), True, [(NOTHING, False)]),
+        ({"checkpointing": True, "cuda_graph": True}, Keeps(0, 0, 4096), True, [(NOTHING, True)]),
+        ({}, Keeps(1, 0, 4096), False, [(Keeps(0, 0, 4096), False), (NOTHING, False)]),
+        ({}, NOTHING, False, []),
+    ],
+)
+def test_what_the_settings_say_is_not_undone(changes, keeps, graph, expected):
+    assert list(smaller_choices(some_config(**changes), 28, keeps, graph)) == expected
+
+
+@given(st.integers(1, 40), st.data(), st.booleans())
+def test_every_choice_keeps_less_than_the_one_before(n_layers, data, graph):
+    level = data.draw(st.integers(0, 2 * n_layers))
+    n_all = max(0, level - n_layers)
+    before = (level, 4096, graph)
+    for keeps, as_graph in smaller_choices(
+        some_config(), n_layers, Keeps(level - 2 * n_all, n_all, 4096), graph
+    ):
+        now = (keeps.attention + 2 * keeps.all, keeps.ffn_tokens, as_graph)
+        assert now < before
+        assert 0 <= keeps.attention <= n_layers - keeps.all
+        before = now
+    assert before == (0, SMALL_FFN_TOKENS, False)
 
 
 def test_a_card_that_takes_nothing_more_is_asked_for_the_least():

@@ -157,3 +157,23 @@ def choose_keeps(
         keeps for keeps in options if needed_bytes(config, row, passes, keeps, width=width) <= free_bytes
     )
     return next(fitting, smallest)
+
+
+def smaller_choices(config: Config, n_layers: int, keeps: Keeps, graph: bool) -> Iterator[tuple[Keeps, bool]]:
+    """What to try where the card runs out of memory with `keeps` and `graph` after all, the fastest first.
+
+    A quarter less kept, half of it, nothing, at last no graph and small pieces of the FFN. What the settings say in so many
+    words (`checkpointing`, `cuda_graph`: true or false) stays as it is.
+    """
+    training = config.training
+    if training.checkpointing == "auto":
+        level = keeps.attention + 2 * keeps.all  # as `choose_keeps` counts up: all attention, then the FFN's
+        for less in (level * 3 // 4, level // 2, 0):
+            if less < level:
+                level = less
+                n_all = max(0, level - n_layers)
+                yield Keeps(level - 2 * n_all, n_all, FFN_TOKENS), graph
+    least = keeps if training.checkpointing is False else Keeps(0, 0, SMALL_FFN_TOKENS)
+    without = (least, graph and training.cuda_graph is True)
+    if without != (keeps, graph):
+        yield without

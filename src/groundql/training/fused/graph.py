@@ -36,7 +36,12 @@ class GraphedLoss:
         """Whether the graph serves this batch: it has its shape, or there is no graph yet."""
         return self.graph is None or _shapes(batch) == _shapes(self.inputs)
 
+    def release(self) -> None:
+        """Let go of the graph and its memory; the next batch is captured anew."""
+        self.graph, self.inputs, self.loss, self.gradient = None, {}, None, None
+
     def _capture(self, batch: dict[str, Any]) -> None:
+        clear_workspaces()  # of other streams: the warm-up makes its own
         self.inputs = {name: _copy(value) for name, value in batch.items()}
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -44,9 +49,7 @@ class GraphedLoss:
             for _ in range(_WARM_UP):
                 torch.autograd.grad(self.compute(self.inputs), self.parameters)
         torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
-        torch._C._cuda_clearCublasWorkspaces()  # a pair for each stream so far; the graph makes its own
-        torch.cuda.empty_cache()  # what the warm-up held is the graph's now
+        clear_workspaces()  # what the warm-up held is the graph's now
         graph = torch.cuda.CUDAGraph()
         with torch.enable_grad(), torch.cuda.graph(graph):
             loss = self.compute(self.inputs)
@@ -91,6 +94,13 @@ class _Replay(torch.autograd.Function):  # type: ignore[misc]  # torch is not ch
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
         return None, None, *ctx.graphed.of_parameters(ctx.gradient.mul_(grads[0]))
+
+
+def clear_workspaces() -> None:
+    """Let go of cuBLAS's workspaces, a pair (64 MiB on Hopper cards) for each stream so far, and of what is cached."""
+    torch.cuda.synchronize()
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

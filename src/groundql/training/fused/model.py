@@ -148,8 +148,9 @@ def wants_spans(model: Any, device: torch.device) -> bool:
 def install(model: Any, fused: FusedModel | None) -> None:
     """Let `model` answer a batch with `targets`; `fused` None: through its own layers, loss rows by rows all the same."""
     model.label_loss_through = fused
-    model.own_forward = model.forward
-    model.forward = MethodType(_forward, model)
+    if "own_forward" not in vars(model):
+        model.own_forward = model.forward
+        model.forward = MethodType(_forward, model)
 
 
 def _forward(model: Any, *args: Any, targets: torch.Tensor | None = None, **batch: Any) -> Any:
