@@ -17,6 +17,7 @@ tiny model runs and times compare with nothing.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
@@ -25,7 +26,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -43,8 +44,15 @@ WAYS = ["padded", "trl:4096", "ours:8192:graph", "ours:8192:0+0", "ours:16384:0+
 READY = "ready"  # what a child says before it measures
 
 
-def prepare_stock(way: str, folder: Path, examples: Sequence[Example], asked: Any) -> Callable[[], Any]:
-    """The stock stack, loaded; what is returned measures it."""
+class Way(NamedTuple):
+    """A way that is loaded: what measures it, and what tells where a step's time goes."""
+
+    measure: Callable[[], dict[str, Any]]
+    profile: Callable[[], dict[str, Any]] | None
+
+
+def prepare_stock(way: str, folder: Path, examples: Sequence[Example], asked: Any) -> Way:
+    """The stock stack, loaded."""
     kind, _, tokens = way.partition(":")
     if kind not in ("padded", "trl"):
         raise ValueError(f"no way is named {kind}")
@@ -66,11 +74,11 @@ def prepare_stock(way: str, folder: Path, examples: Sequence[Example], asked: An
             )
         return {**found, "first_loss": first_loss}
 
-    return measure
+    return Way(measure, None)
 
 
-def prepare_ours(way: str, folder: Path, examples: Sequence[Example], asked: Any) -> Callable[[], Any]:
-    """Our step, loaded, compiled, and captured where it is a graph; what is returned measures it."""
+def prepare_ours(way: str, folder: Path, examples: Sequence[Example], asked: Any) -> Way:
+    """Our step, loaded, compiled, and captured where it is a graph."""
     tokens, *options = way.split(":")[1:]
     row = row_of(asked.model)
     graph = "graph" in options and torch.cuda.is_available()
@@ -91,18 +99,15 @@ def prepare_ours(way: str, folder: Path, examples: Sequence[Example], asked: Any
     fused_step.warm_up(model, batches, optimizer)
 
     def measure() -> dict[str, Any]:
-        found = {
+        return {
             "recipe": f"ours, packs of {int(tokens):,} tokens" + (", one CUDA graph" if graph else ""),
             "keeps": list(keeps),
             "planned_mib": fused_step.planned_mib(config, row, packs, keeps),
             "first_loss": first_loss,
             **fused_step.measure(model, packs, batches, optimizer, asked.seconds),
         }
-        if asked.profile:
-            found["profile"] = fused_step.profile(model, batches[0], optimizer)
-        return found
 
-    return measure
+    return Way(measure, lambda: fused_step.profile(model, batches[0], optimizer))
 
 
 def same_examples(examples: Sequence[Example]) -> list[Example]:
@@ -111,19 +116,20 @@ def same_examples(examples: Sequence[Example]) -> list[Example]:
 
 
 def run_child(way: str, examples: Sequence[Example], asked: argparse.Namespace) -> None:
-    """In its own process: prepare, wait for the turn where there are others, measure, print one JSON object."""
+    """In its own process: prepare, and at each line of stdin measure, then profile; a JSON object a line."""
     grow_segments()
     facts: dict[str, Any] = {"way": way, "model": asked.model}
     try:
         prepare = prepare_ours if way.startswith("ours") else prepare_stock
-        measure = prepare(way, asked.weights, examples, asked)
+        loaded = prepare(way, asked.weights, examples, asked)
         print(READY, flush=True)
-        if asked.turns:
-            sys.stdin.readline()
-        facts |= measure()
+        sys.stdin.readline()
+        facts |= loaded.measure()
     except torch.OutOfMemoryError as error:
         facts["stopped"] = f"out of memory: {str(error).split('.')[0]}"
     print(json.dumps(facts), flush=True)
+    if "stopped" not in facts and loaded.profile is not None and sys.stdin.readline():
+        print(json.dumps(loaded.profile()), flush=True)
 
 
 class Child:
@@ -138,6 +144,7 @@ class Child:
             text=True,
         )
         self.timer = threading.Timer(limit_s, self.process.kill)
+        self.timer.daemon = True  # an error of ours ends at once
         self.timer.start()
 
     def wait_until_ready(self) -> None:
@@ -148,38 +155,70 @@ class Child:
                 return
 
     def result(self) -> dict[str, Any]:
-        """What it measured, after it had its turn."""
+        """What it measures in its turn."""
+        found = self._next()
+        return found or {"way": self.way, "stopped": f"it failed or its time was over, {self._status()}"}
+
+    def profile(self) -> dict[str, Any] | None:
+        """Where its time goes; None where it does not say."""
+        return self._next()
+
+    def end(self) -> None:
+        """Nothing more is asked of it."""
+        self._status()
+
+    def _next(self) -> dict[str, Any] | None:
+        """The object that it prints when it is told to go on; None where it has ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
             self.process.stdin.write("go\n")
-            self.process.stdin.close()
+            self.process.stdin.flush()
         except BrokenPipeError:
-            pass
-        lines = [line for line in self.process.stdout if line.startswith("{")]
+            return None
+        ours = (line for line in self.process.stdout if line.startswith('{"'))  # transformers prints {'...
+        line = next(ours, None)
+        found: dict[str, Any] | None = json.loads(line) if line else None
+        return found
+
+    def _status(self) -> str:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         code = self.process.wait()
         self.timer.cancel()
-        if lines:
-            found: dict[str, Any] = json.loads(lines[-1])
-            return found
-        return {
-            "way": self.way,
-            "stopped": "its time was over" if code < 0 else f"it failed with status {code}",
-        }
+        return f"status {code}"
 
 
 def run_all(asked: argparse.Namespace, arguments: Sequence[str], save: Callable[[Any], None]) -> list[Any]:
-    """The ways one after the other; `--side-by-side`: prepared all at once and measured in turns."""
-    rows: list[dict[str, Any]] = []
-    waiting = [Child(way, arguments, asked.limit) for way in asked.ways] if asked.side_by_side else []
-    for child in waiting:
-        child.wait_until_ready()
-    for i, way in enumerate(asked.ways):
-        child = waiting[i] if waiting else Child(way, arguments, asked.limit)
-        if not waiting:
+    """The ways one after the other; `--side-by-side`: prepared all at once, measured in turns, and then profiled."""
+    if asked.side_by_side:
+        children = [Child(way, arguments, asked.limit) for way in asked.ways]
+        for child in children:
             child.wait_until_ready()
+        rows = _in_turns(children, asked, save, [])
+    else:
+        rows = []
+        for way in asked.ways:
+            child = Child(way, arguments, asked.limit)
+            child.wait_until_ready()
+            rows = _in_turns([child], asked, save, rows)
+    return rows
+
+
+def _in_turns(
+    children: Sequence[Child], asked: argparse.Namespace, save: Callable[[Any], None], before: list[Any]
+) -> list[Any]:
+    """All measured and saved before any is profiled: a profile takes longer than what it tells of."""
+    rows = list(before)
+    for child in children:
         rows.append(child.result())
         save(rows)
+    for child, row in zip(children, rows[len(before) :], strict=True):
+        if asked.profile and "stopped" not in row and (found := child.profile()):
+            row["profile"] = found
+            save(rows)
+        child.end()
     return rows
 
 
@@ -235,7 +274,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--profile", action="store_true", help="where the time goes, of our ways")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--turns", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args(given)
     asked.pad_id, asked.end_id = 0, 1
     if not torch.cuda.is_available():
@@ -249,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(device + ("" if torch.cuda.is_available() else "; its times compare with nothing"), file=sys.stderr)
     with tempfile.TemporaryDirectory() as temporary:
         folder = save_random_model(row_of(asked.model), asked.weights or Path(temporary) / "model")
-        handed_on = [*given, "--weights", str(folder), *(["--turns"] if asked.side_by_side else [])]
+        handed_on = [*given, "--weights", str(folder)]
 
         def save(rows: list[Any]) -> None:
             if asked.json:

@@ -26,7 +26,8 @@ def test_ratios_are_to_the_first_way_that_has_a_speed_and_one_that_stopped_says_
 
 
 @pytest.mark.slow
-def test_every_way_has_a_process_of_its_own_and_all_say_the_same_loss(tmp_path):
+@pytest.mark.parametrize("options", [[], ["--side-by-side", "--profile"]])
+def test_every_way_has_a_process_of_its_own_and_all_say_the_same_loss(tmp_path, options):
     if torch.cuda.is_available():
         pytest.skip("there the model is not tiny")
     out = tmp_path / "found.json"
@@ -42,6 +43,7 @@ def test_every_way_has_a_process_of_its_own_and_all_say_the_same_loss(tmp_path):
             str(out),
             "--ways",
             *ways,
+            *options,
         ],
         capture_output=True,
         text=True,
@@ -55,5 +57,6 @@ def test_every_way_has_a_process_of_its_own_and_all_say_the_same_loss(tmp_path):
     assert all(row["questions_per_s"] > 0 for row in rows)
     assert rows[0]["first_loss"] == pytest.approx(rows[1]["first_loss"], rel=1e-2)
     assert rows[1]["first_loss"] == rows[2]["first_loss"]
+    assert ["profile" in row for row in rows] == [False, bool(options), bool(options)]
     assert "failed" in broken["stopped"]
     assert ended.stdout.count("\n| ") == 5  # the head and four ways
