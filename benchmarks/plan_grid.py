@@ -52,11 +52,13 @@ BUDGETS = (
 )
 
 
-def measure_model(name: str, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+def measure_model(
+    name: str, examples: Sequence[Example], budgets: Sequence[Budget]
+) -> Iterator[dict[str, Any]]:
     """A row for each budget."""
     row = row_of(name)
     model = fused_step.tuned_model(random_base_model(row), Keeps(0, 0, FFN_TOKENS))
-    for budget in BUDGETS:
+    for budget in budgets:
         config = fused_step.settings_of(
             row,
             budget.pack_tokens,
@@ -165,6 +167,7 @@ def main() -> None:
     )
     parser.add_argument("examples", type=Path, nargs="?")
     parser.add_argument("--models", nargs="+", default=list(CATALOG))
+    parser.add_argument("--packs", type=int, nargs="+", help="budgets of these packs alone, in tokens")
     parser.add_argument("--at-once", type=int, default=1, help="models at once: needs a large card")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds a model")
     parser.add_argument("--json", type=Path)
@@ -174,7 +177,8 @@ def main() -> None:
         grow_segments()
         row = row_of(asked.child)
         examples = load_examples(asked.examples) if asked.examples else made_up_examples(400)
-        for found in measure_model(asked.child, in_vocabulary(examples, row.vocab)):
+        budgets = [one for one in BUDGETS if not asked.packs or one.pack_tokens in asked.packs]
+        for found in measure_model(asked.child, in_vocabulary(examples, row.vocab), budgets):
             print(json.dumps(found), flush=True)
         return
     if not torch.cuda.is_available():
@@ -196,6 +200,8 @@ def main() -> None:
                         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 
     handed_on = [str(asked.examples)] if asked.examples else []
+    if asked.packs:
+        handed_on += ["--packs", *map(str, asked.packs)]
     names = list(asked.models)
     threads = [threading.Thread(target=run, args=(names, handed_on)) for _ in range(asked.at_once)]
     for thread in threads:
