@@ -110,6 +110,7 @@ def _tune(config: Config, run_dir: Path, resume: bool, say: Say, on_step: OnStep
         resume=resume,
         keeps=plan.keeps if plan else None,
         graph=plan.graph if plan else True,
+        say=say,
     )
     results = {key: round(float(value), 3) for key, value in asdict(result).items() if value is not None}
     if plan:

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from groundql.models.fused_memory import Keeps
 from groundql.training.fused.model import FusedModel, install
-from groundql.training.packs import collate_pack, make_packs
+from groundql.training.packs import IGNORE, collate_pack, make_packs
+from groundql.training.step import install_step, probe_peak_mib, probe_until_it_fits, release_graph
+from tests.models.test_memory import some_config
 from tests.tiny import ARCHITECTURES, tiny_model
 from tests.training.made import some_examples
 from tests.training.test_fused import assert_same, by_transformers, loss_and_gradients, tuned
@@ -69,3 +73,66 @@ def test_a_graph_gives_every_batch_its_own_loss_and_gradients():
     found = loss_and_gradients(model, batches)
     assert fused.graphed.graph is not None
     assert_same((found[0], {name: g.cpu() for name, g in found[1].items()}), expected, 1e-5)
+
+
+def cloned(found):
+    """Apart from the graph's memory."""
+    return found[0], {name: gradient.clone() for name, gradient in found[1].items()}
+
+
+def middling_model():
+    """Of a size that its tensors outweigh what the allocator rounds up: 12 layers, 16 bit, with adapters."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=600,
+        hidden_size=256,
+        intermediate_size=4096,
+        num_hidden_layers=12,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=8192,
+    )
+    model = tuned(LlamaForCausalLM(config)).to("cuda", torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def test_a_graph_for_which_the_card_has_no_room_keeps_less_and_computes_the_same():
+    model, config, everything = middling_model(), some_config(), Keeps(0, 12, 4096)
+    (pack, *_) = make_packs(some_examples(400), pack_tokens=4096, group_size=8, seed=1)
+    n_labels = sum(label != IGNORE for label in pack.labels)
+    batch = on_gpu(collate_pack([pack], with_spans=True, size=(len(pack), n_labels + 1)))
+    install_step(model, config, everything, graph=True)
+    whole_mib = probe_peak_mib(model, batch)
+    expected = cloned(loss_and_gradients(model, [batch]))
+    release_graph(model)
+    total_mib = torch.cuda.get_device_properties(0).total_memory / 2**20
+    said = []
+    try:
+        torch.cuda.set_per_process_memory_fraction((whole_mib - 250) / total_mib)
+        install_step(model, config, everything, graph=True)
+        less_mib = probe_until_it_fits(model, config, batch, everything, said.append)
+        found = loss_and_gradients(model, [batch])
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert less_mib <= whole_mib - 250
+    assert len(said) == 1
+    assert model.label_loss_through.graphed.graph is not None
+    assert_same(found, expected, 1e-2)
+
+
+def test_a_graph_gives_its_memory_back_and_is_captured_anew():
+    model, config = middling_model(), some_config()
+    (pack, *_) = make_packs(some_examples(400), pack_tokens=4096, group_size=8, seed=1)
+    batch = on_gpu(
+        collate_pack([pack], with_spans=True, size=(len(pack), 1 + sum(x != IGNORE for x in pack.labels)))
+    )
+    install_step(model, config, Keeps(0, 12, 4096), graph=True)
+    expected = cloned(loss_and_gradients(model, [batch]))
+    model.zero_grad()
+    held = torch.cuda.memory_reserved()
+    release_graph(model)
+    assert torch.cuda.memory_reserved() < held - 500 * 2**20
+    assert_same(loss_and_gradients(model, [batch]), expected, 1e-6)

@@ -40,6 +40,9 @@ MIB = 2**20
 CONTEXT_MIB = 450.0  # CUDA context and loaded kernels: assumed, not measured; differs between cards
 WORKSPACE_MIB = 100.0  # cuBLAS's 32 on Hopper cards, and segments rounded up: fitted to runs on an H200
 SLACK = 0.04  # what the caching allocator holds in gaps, of all that changes size during a step
+HEADROOM = (
+    0.03  # of the card, that what layers keep leaves free: the plan was up to 1 % short where a graph starts
+)
 PLAN_FILE = "plan.json"
 LARGEST_PACK = 8192  # tokens, that pack_tokens = "auto" takes
 
@@ -196,14 +199,14 @@ def fused_parts(
     return (
         *held,
         Part(name="merged weights", mib=scratch, note="two matrices at a time"),
-        *([Part(name="graph", mib=graph_bytes(n_lora) / MIB, note="gradients once more")] if graph else []),
+        *([Part(name="graph", mib=graph_bytes(config, n_lora) / MIB)] if graph else []),
         *moving,
         Part(name="workspace and gaps", mib=WORKSPACE_MIB + gaps),
     )
 
 
 def _keeps(config: Config, row: BaseModelRow, passes: Sequence[Pass]) -> tuple[Keeps, bool]:
-    """What layers keep for their backward under `memory_gib`, and whether a graph has room there."""
+    """What layers keep for their backward under `memory_gib` less headroom, and whether a graph has room there."""
     width, asked = compute_bytes(config), config.training.cuda_graph
     free = None
     graph = asked is not False
@@ -211,8 +214,9 @@ def _keeps(config: Config, row: BaseModelRow, passes: Sequence[Pass]) -> tuple[K
         n_lora = row.n_lora_weights(config.lora.rank, config.lora.targets)
         held = sum(p.mib for p in _held_parts(config, row, n_lora, width) if p.name != "LoRA gradients")
         scratch = scratch_bytes(row, width) / MIB * (1 + SLACK)
-        free = (config.memory_gib * 1024 - CONTEXT_MIB - WORKSPACE_MIB - held - scratch) * MIB / (1 + SLACK)
-        room = free - graph_bytes(n_lora)
+        card = config.memory_gib * 1024 * (1 - HEADROOM) - CONTEXT_MIB
+        free = (card - WORKSPACE_MIB - held - scratch) * MIB / (1 + SLACK)
+        room = free - graph_bytes(config, n_lora)
         graph = asked is True or (asked == "auto" and least_bytes(config, row, passes, width=width) <= room)
         free = room if graph else free
     return choose_keeps(config, row, passes, free, width=width), graph

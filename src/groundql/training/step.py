@@ -1,29 +1,31 @@
 """How one batch becomes a loss: the fused step where the model is known, transformers' own layers elsewhere."""
 
 import ctypes
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from groundql.config import Config
 from groundql.errors import TrainingStopped
-from groundql.models.fused_memory import FFN_TOKENS, Keeps, is_fused
+from groundql.models.fused_memory import FFN_TOKENS, Keeps, is_fused, smaller_choices
+from groundql.training.fused.graph import clear_workspaces
 from groundql.training.fused.model import FusedModel, can_fuse, install, wants_spans
 from groundql.training.packs import IGNORE, Pack
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 
 
-def install_step(model: Any, config: Config, keeps: Keeps | None, *, graph: bool) -> None:
+def install_step(model: Any, config: Config, keeps: Keeps | None, *, graph: bool) -> Keeps | None:
     """Give `model` its way from a batch to the summed loss. Without a plan, layers keep all or nothing.
 
-    `graph`: as one CUDA graph, where the kernels for that run.
+    `graph`: as one CUDA graph, where the kernels for that run. Returns what layers keep; None: transformers' own layers.
     """
     if not is_fused(config) or not can_fuse(model, dropout=config.lora.dropout):
         install(model, None)
-        return
+        return None
     n_layers = model.get_base_model().config.num_hidden_layers
     chosen = keeps or Keeps(0, 0 if config.training.checkpointing is True else n_layers, FFN_TOKENS)
     fused = FusedModel(
@@ -33,6 +35,7 @@ def install_step(model: Any, config: Config, keeps: Keeps | None, *, graph: bool
     allowed = graph and config.training.cuda_graph is not False and not config.training.shard_base
     if allowed and wants_spans(model, model.device):
         fused.use_graph()
+    return chosen
 
 
 def fixed_size(model: Any, packs: Sequence[Pack]) -> tuple[int, int] | None:
@@ -51,10 +54,7 @@ def uses_spans(model: Any) -> bool:
 def probe_peak_mib(model: Any, batch: dict[str, Any]) -> float | None:
     """MiB that the allocator holds at most in one forward and backward of `batch`; None on a CPU.
 
-    Nothing is changed: gradients are dropped, and no random number is drawn.
-
-    Raises:
-        TrainingStopped: it does not fit.
+    Nothing is changed: gradients are dropped, and no random number is drawn. Raises what torch raises where memory runs out.
     """
     if model.device.type != "cuda":
         return None
@@ -67,10 +67,6 @@ def probe_peak_mib(model: Any, batch: dict[str, Any]) -> float | None:
         with torch.autocast("cuda", dtype=model.dtype, enabled=model.dtype != torch.float32):
             loss = model(**inputs)["loss_sum"]
         loss.backward()
-    except torch.OutOfMemoryError:
-        raise TrainingStopped(
-            "the largest pack does not fit the memory that training may use; lower training.pack_tokens"
-        ) from None
     finally:
         model.train(was_training)
         for parameter in model.parameters():
@@ -79,6 +75,67 @@ def probe_peak_mib(model: Any, batch: dict[str, Any]) -> float | None:
     del loss, inputs
     torch.cuda.empty_cache()
     return peak_mib
+
+
+def probe_until_it_fits(
+    model: Any,
+    config: Config,
+    batch: dict[str, Any],
+    keeps: Keeps | None,
+    say: Callable[[str], None],
+    probe: Callable[[Any, dict[str, Any]], float | None] = probe_peak_mib,
+) -> float | None:
+    """The `probe` of `batch`; where the memory runs out, with less kept in `model`, of which one sentence is said.
+
+    Raises:
+        TrainingStopped: the least does not fit either.
+    """
+    peak_mib, fits = _probe(probe, model, batch)
+    if fits:
+        return peak_mib
+    if keeps is not None:
+        n_layers = model.get_base_model().config.num_hidden_layers
+        graph = model.label_loss_through.graphed is not None
+        for fewer, as_graph in smaller_choices(config, n_layers, keeps, graph):
+            _let_go(model)
+            install_step(model, config, fewer, graph=as_graph)
+            peak_mib, fits = _probe(probe, model, batch)
+            if fits:
+                say(
+                    f"the card's memory ran out as planned: of {n_layers} layers, {fewer.all} keep all and {fewer.attention} "
+                    f"attention, not {keeps.all} and {keeps.attention}"
+                    + (", without a CUDA graph" if graph and not as_graph else "")
+                )
+                return peak_mib
+    raise TrainingStopped(
+        "the largest pack does not fit the memory that training may use; lower training.pack_tokens"
+    )
+
+
+def _probe(probe: Callable[[Any, Any], float | None], model: Any, batch: Any) -> tuple[float | None, bool]:
+    """What the probe says, and whether the memory sufficed."""
+    try:
+        return probe(model, batch), True
+    except RuntimeError as error:  # a capture that ran out of memory may end with an error of its own on top
+        if not any(isinstance(one, torch.OutOfMemoryError) for one in (error, error.__context__)):
+            raise
+    return None, False
+
+
+def _let_go(model: Any) -> None:
+    """Free the fused layers with their graph, half made or whole."""
+    model.label_loss_through = None
+    gc.collect()  # a graph and its model refer to each other
+    if model.device.type == "cuda":
+        clear_workspaces()
+
+
+def release_graph(model: Any) -> None:
+    """Give back the memory of the graph, for evaluation: the next training step captures it anew."""
+    fused = model.label_loss_through
+    if fused is not None and fused.graphed is not None and fused.graphed.graph is not None:
+        fused.graphed.release()
+        clear_workspaces()
 
 
 def cap_memory(card_mib: float, context_mib: float) -> None:

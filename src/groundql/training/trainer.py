@@ -37,7 +37,8 @@ from groundql.training.step import (
     fixed_size,
     hold_freed_memory,
     install_step,
-    probe_peak_mib,
+    probe_until_it_fits,
+    release_graph,
     uses_spans,
 )
 from groundql.training.time_limit import CoolsByTheClock
@@ -98,6 +99,7 @@ class SqlTrainer(ExactTrainer):
     control: Any
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        release_graph(self.model)  # it holds what evaluation needs
         # A model in parts over the processes needs all of them for a forward pass; a whole one only the first.
         metrics = self._scores() if self.is_in_parts else processes.from_first(self._scores)
         self.log(dict(metrics))
@@ -205,6 +207,7 @@ def train_adapter(
     resume: bool = False,
     keeps: Keeps | None = None,
     graph: bool = True,
+    say: Callable[[str], None] = lambda _: None,
 ) -> TrainingResult:
     """Train the LoRA weights of `model` (from `add_lora`) in place; `model` ends as the chosen checkpoint.
 
@@ -215,7 +218,7 @@ def train_adapter(
         AskedWrongly: an example longer than a pack.
     """
     settings = config.training
-    install_step(model, config, keeps, graph=graph)
+    kept = install_step(model, config, keeps, graph=graph)
     if model.device.type == "cpu":
         hold_freed_memory()
     rows, dev_rows, collate = _rows_and_collate(model, examples, dev_examples, config, pad_id)
@@ -229,7 +232,7 @@ def train_adapter(
         processes.from_first(lambda: cut_log(run_dir, last_step))
     check_batches((collate([row]) for row in rows[:2]), examples)
     optimizer = _optimizer(model, config)  # before a graph is captured: it moves the weights
-    probed_mib = probe_peak_mib(model, collate([max(rows, key=_n_tokens)]))
+    probed_mib = probe_until_it_fits(model, config, collate([max(rows, key=_n_tokens)]), kept, say)
     guard = StepGuard()
     watch = _Watch(run_dir, on_step, guard, save_steps=settings.save_steps, last_step=last_step)
     callbacks: list[TrainerCallback] = [watch]

@@ -108,9 +108,10 @@ class FusedModel:
             scratch=self._scratch(x),
             ffn_tokens=self.ffn_tokens,
         )
-        for layer, keep in zip(self.layers, self.keeps, strict=True):
+        for layer, keep in zip(self.layers[:-1], self.keeps[:-1], strict=True):
             x = run_layer(x, layer, context, keep=keep)
-        return self.decoder.norm(x.index_select(0, places))
+        x = run_layer(x, self.layers[-1], context, keep=self.keeps[-1], places=places)
+        return self.decoder.norm(x)
 
     def _scratch(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Flat buffers for two merged matrices, the second for `out` and `down`; empty on a CPU, which needs none."""
@@ -147,8 +148,9 @@ def wants_spans(model: Any, device: torch.device) -> bool:
 def install(model: Any, fused: FusedModel | None) -> None:
     """Let `model` answer a batch with `targets`; `fused` None: through its own layers, loss rows by rows all the same."""
     model.label_loss_through = fused
-    model.own_forward = model.forward
-    model.forward = MethodType(_forward, model)
+    if "own_forward" not in vars(model):
+        model.own_forward = model.forward
+        model.forward = MethodType(_forward, model)
 
 
 def _forward(model: Any, *args: Any, targets: torch.Tensor | None = None, **batch: Any) -> Any:
