@@ -93,17 +93,23 @@ def fill_databases(folder: Path, name: str) -> None:
         path = folder / "dev_databases" / db_id / f"{db_id}.sqlite"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        twin = filled_twin(read_schema(data.databases[db_id], n_examples=2), its, random.Random(f"{name} {db_id}"))
+        twin = filled_twin(
+            read_schema(data.databases[db_id], n_examples=2), its, random.Random(f"{name} {db_id}")
+        )
         file = sqlite3.connect(path)
         twin.backup(file)
         file.close()
         twin.close()
-    (folder / "README.txt").write_text("THE ROWS ARE SYNTHETIC: random, with the constants of the gold queries.\n")
+    (folder / "README.txt").write_text(
+        "THE ROWS ARE SYNTHETIC: random, with the constants of the gold queries.\n"
+    )
 
 
 def write_spider(data: Path, out: Path) -> None:
     spider = data / "spider"
-    fit, held = split_databases(json.loads((spider / "train_spider.json").read_text()), N_HELD["spider"], SEED)
+    fit, held = split_databases(
+        json.loads((spider / "train_spider.json").read_text()), N_HELD["spider"], SEED
+    )
     for name, file, entries in (
         ("fit", "train_spider.json", fit),
         ("held", "dev.json", spread_entries(held, N_ASKED["spider"], SEED)),
@@ -121,8 +127,13 @@ def main(data: Path, out: Path) -> None:
         shutil.rmtree(out / made, ignore_errors=True)
     write_bird(data, out)
     write_spider(data, out)
-    for spec in ("bird:{}/bird/fit#train", "bird:{}/bird/held#dev", "bird:{}/bird/seen#dev",
-                 "spider:{}/spider/fit#train", "spider:{}/spider/held#dev"):
+    for spec in (
+        "bird:{}/bird/fit#train",
+        "bird:{}/bird/held#dev",
+        "bird:{}/bird/seen#dev",
+        "spider:{}/spider/fit#train",
+        "spider:{}/spider/held#dev",
+    ):
         found = load_data(spec.format(out))
         print(f"{spec.format(out)}: {len(found.questions)} questions, {len(found.databases)} databases")
 

@@ -82,7 +82,13 @@ class Bench:
         self._base = self.tuned = None
         self.tidy()
 
+    def share_card(self) -> None:
+        """Let this process use its share of the card: training was held to the one that its config names."""
+        if torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(0.9 / self.n_workers)
+
     def tidy(self) -> None:
+        """Give back what nothing holds."""
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -101,7 +107,9 @@ class Bench:
                 data = data.model_copy(update={"questions": tuning.spread(data.questions, limit)})
             schemas = read_schemas(data, prompt.n_examples)
             # Counting tokens through a writer without a model: it needs the tokenizer alone.
-            loaded = LoadedModel(model=None, tokenizer=self.tokenizer, dtype=torch.float32, device=self.device)
+            loaded = LoadedModel(
+                model=None, tokenizer=self.tokenizer, dtype=torch.float32, device=self.device
+            )
             counter = Writer(loaded=loaded, turns=self.turns, prompt=prompt).count_tokens
             prompts, too_long = make_prompts(
                 data.questions,
@@ -147,8 +155,7 @@ def run_row(bench: Bench, row: Row, section: Row, folder: Path) -> Row:
     if use := row.get("use"):  # another prompt in use than in training
         prompt = load_config(row.get("config", section["config"]), [*own, *use]).prompt
     found["prompt_fingerprint"] = prompt_fingerprint(prompt, bench.turns)
-    if torch.cuda.is_available():  # training was held to the card that the config names; use is not
-        torch.cuda.set_per_process_memory_fraction(0.9 / bench.n_workers)
+    bench.share_card()
     loaded = LoadedModel(model=dense, tokenizer=bench.tokenizer, dtype=dense.dtype, device=bench.device)
     for name in row.get("ask", section["ask"]):
         asked_of = section["asked"][name]
@@ -186,6 +193,9 @@ def train(bench: Bench, config: Config, row: Row, folder: Path, found: Row) -> A
         found["seconds"]["first_10_steps"] = round(times[9] - times[0], 2)
     started = time.monotonic()
     fused = bench.tuned.label_loss_through is not None
+    bench.tuned.label_loss_through = None  # and with it the graph, which holds a training's memory
+    bench.tidy()
+    bench.share_card()
     dense = merge_dense(bench.tuned)
     kept = bench._base
     if fused and kept is not None:  # the base as it was, for the next row
@@ -215,7 +225,11 @@ def decode(
     if bench.device.type == "cuda":
         update["processes"] = max(2, len(os.sched_getaffinity(0)) // bench.n_workers - 1)
     settings = GenerationSettings.model_validate(
-        {"max_new_tokens": config.generation.max_new_tokens, "batch_size": config.generation.batch_size, **update}
+        {
+            "max_new_tokens": config.generation.max_new_tokens,
+            "batch_size": config.generation.batch_size,
+            **update,
+        }
     )
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -330,7 +344,9 @@ def work(options: argparse.Namespace) -> None:
 def line_of(found: Row, took_s: float) -> str:
     training = found.get("training", {})
     decoding = {
-        f"{name}/{way}": notes["seconds"] for name, ways in found.get("decoding", {}).items() for way, notes in ways.items()
+        f"{name}/{way}": notes["seconds"]
+        for name, ways in found.get("decoding", {}).items()
+        for way, notes in ways.items()
     }
     return (
         f"{found['name']:22} {took_s:6.1f} s train {training.get('elapsed_s', 0):6.1f} step {found['seconds'].get('step', 0):.3f}"
@@ -348,7 +364,9 @@ def sections(path: Path) -> dict[str, Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rows", type=Path)
     parser.add_argument("section")
     parser.add_argument("out", type=Path)
@@ -368,7 +386,16 @@ def main() -> None:
         return
     shutil.rmtree(options.scratch, ignore_errors=True)
     Path(options.scratch).mkdir(parents=True)
-    again = [sys.executable, "-W", "ignore", "-m", "benchmarks.ablations", *sys.argv[1:], "--started", str(options.started)]
+    again = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.ablations",
+        *sys.argv[1:],
+        "--started",
+        str(options.started),
+    ]
     workers = [subprocess.Popen([*again, "--worker", str(i)]) for i in range(options.workers)]
     for worker in workers:
         worker.wait()

@@ -60,7 +60,9 @@ SIZES = {  # in + out of each linear: what an adapter of rank 1 holds
     "up_proj": WIDTH + FFN,
     "down_proj": WIDTH + FFN,
 }
-BUDGET = 40e12  # operations in 6.5 minutes on two cores: 68,410 tokens of the demo of 2026-11-25 at 585 MFLOP each
+BUDGET = (
+    40e12  # operations in 6.5 minutes on two cores: 68,410 tokens of the demo of 2026-11-25 at 585 MFLOP each
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class Search(Bench):
         tuning.train_adapter = self.train_adapter
 
     def encode(self, data: DataSet, settings: Any, tokenizer: Any, turns: Any) -> Encoded:
-        key = f"{data.spec} {len(data.questions)} {settings.model_dump_json()} {self.recipe.get('types', True)}"
+        key = (
+            f"{data.spec} {len(data.questions)} {settings.model_dump_json()} {self.recipe.get('types', True)}"
+        )
         if key not in self.kept:
             self.kept[key] = encode_labels(data, settings, tokenizer, turns)
         encoded = self.kept[key]
@@ -138,7 +142,9 @@ class Search(Bench):
             chosen = random.Random(1).sample(chosen, min(n, len(chosen)))
         return replace(encoded, examples=chosen)
 
-    def train_adapter(self, model: Any, examples: Sequence[Example], dev: Any, *, config: Config, **named: Any) -> Any:
+    def train_adapter(
+        self, model: Any, examples: Sequence[Example], dev: Any, *, config: Config, **named: Any
+    ) -> Any:
         """Train for as many epochs as the budget pays."""
         settings = config.training
         packs = make_packs(
@@ -181,7 +187,9 @@ def lora_above(make: Any, layers: list[int], **settings: Any) -> Any:
     return make(layers_to_transform=layers, **settings)
 
 
-def lora_plus(model: Any, config: Config, *, plus: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+def lora_plus(
+    model: Any, config: Config, *, plus: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
     """AdamW whose rate for B is `plus` times that for A."""
     rate = config.training.learning_rate
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -189,10 +197,14 @@ def lora_plus(model: Any, config: Config, *, plus: float, betas: tuple[float, fl
         {"params": [p for name, p in named if "lora_B" not in name], "lr": rate},
         {"params": [p for name, p in named if "lora_B" in name], "lr": rate * plus},
     ]
-    return torch.optim.AdamW(groups, lr=rate, betas=betas, weight_decay=config.training.weight_decay, fused=True)
+    return torch.optim.AdamW(
+        groups, lr=rate, betas=betas, weight_decay=config.training.weight_decay, fused=True
+    )
 
 
-def run_recipe(search: Search, recipe: Recipe, base: list[str], seed: int, ways: Sequence[str], folder: Path) -> Recipe:
+def run_recipe(
+    search: Search, recipe: Recipe, base: list[str], seed: int, ways: Sequence[str], folder: Path
+) -> Recipe:
     """Train and score one recipe with one seed."""
     overrides = [
         f"model.name={search.model}",
@@ -208,6 +220,8 @@ def run_recipe(search: Search, recipe: Recipe, base: list[str], seed: int, ways:
     with search.changed(recipe):
         info = tuning.tune(config, folder, say=lambda _: None)
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        search.tuned.label_loss_through = None  # and with it the graph
+        search.tidy()
         dense = merge_dense(search.tuned)
         search._base = (search._base[0], search.tuned.unload()) if search._base else None
         search.tuned = None
@@ -289,10 +303,13 @@ def work(options: argparse.Namespace) -> None:
 
 def table(found: Sequence[Recipe]) -> str:
     """A line a run, the best first."""
+
     def right(one: Recipe) -> int:
         return sum(next(iter(one["scores"].values()))["ex_strict"])
 
-    lines = [f"{'recipe':26} seed right dev+held grounded  n   loss  dev loss tokens steps questions epochs MFLOP s"]
+    lines = [
+        f"{'recipe':26} seed right dev+held grounded  n   loss  dev loss tokens steps questions epochs MFLOP s"
+    ]
     for one in sorted(found, key=lambda o: -right(o)):
         for way, scores in one["scores"].items():
             dev, held = scores["ex_strict"]
@@ -305,7 +322,9 @@ def table(found: Sequence[Recipe]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipes", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("model")
@@ -324,12 +343,26 @@ def main() -> None:
     place = Path(options.scratch)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    again = [sys.executable, "-W", "ignore", "-m", "benchmarks.pocket_search", *sys.argv[1:], "--started", str(options.started)]
+    again = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.pocket_search",
+        *sys.argv[1:],
+        "--started",
+        str(options.started),
+    ]
     workers = [subprocess.Popen([*again, "--worker", str(i)]) for i in range(options.workers)]
     for worker in workers:
         worker.wait()
     found = [json.loads(path.read_text()) for path in sorted(place.glob("found-*.json"))]
-    facts = {"command": " ".join(sys.argv), "device": device_name(), "held": held_databases(), "workers": options.workers}
+    facts = {
+        "command": " ".join(sys.argv),
+        "device": device_name(),
+        "held": held_databases(),
+        "workers": options.workers,
+    }
     options.out.write_text(json.dumps(facts | {"runs": found}, indent=1) + "\n")
     print(table(found))
 
