@@ -95,7 +95,7 @@ def encode_all(folder: Path, model: str, config_name: str, spec: str, overrides:
     facts = {
         "prompt": settings.model_dump(by_alias=True),
         "spec": spec,
-        "left_out": {k: "not in the dialect" for k in missing} if encoded.n_not_in_dialect else {},
+        "left_out": dict.fromkeys(missing, "not in the dialect") if encoded.n_not_in_dialect else {},
         "too_long": missing if not encoded.n_not_in_dialect else [],
         "shrunk": {p.question_id: list(p.shrunk) for p in encoded.prompts if p.shrunk},
     }

@@ -218,7 +218,7 @@ def run_recipe(
     config = config.model_copy(update={"data": config.data.model_copy(update={"test": None})})
     started = time.monotonic()
     with search.changed(recipe):
-        info = tuning.tune(config, folder, say=lambda _: None)
+        tuning.tune(config, folder, say=lambda _: None)
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         search.tuned.label_loss_through = None  # and with it the graph
         search.tidy()
