@@ -363,6 +363,19 @@ def sections(path: Path) -> dict[str, Row]:
     return found
 
 
+def start_over(scratch: Path, go_on: bool) -> None:
+    """An empty folder, or one that holds finished rows alone."""
+    if not go_on:
+        shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    done = {path.stem for path in scratch.glob("rows-*/*.json")}
+    for path in [*scratch.glob("claim-*"), *scratch.glob("run-*")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name.removeprefix("claim-") not in done:
+            path.unlink()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -377,6 +390,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--slower", type=float, default=1.0, help="rows' costs are multiplied by it")
     parser.add_argument("--scratch", default="/tmp/ablations")
+    parser.add_argument(
+        "--go-on", action="store_true", help="keep the rows of an earlier call on this machine"
+    )
     parser.add_argument("--worker", type=int)
     parser.add_argument("--started", type=float, default=time.time())
     options = parser.parse_args()
@@ -384,8 +400,7 @@ def main() -> None:
     if options.worker is not None:
         work(options)
         return
-    shutil.rmtree(options.scratch, ignore_errors=True)
-    Path(options.scratch).mkdir(parents=True)
+    start_over(Path(options.scratch), options.go_on)
     again = [
         sys.executable,
         "-W",
