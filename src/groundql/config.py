@@ -122,6 +122,8 @@ class GenerationSettings(Settings):
     decoding: Literal["free", "grounded"] = (
         "free"  # grounded: what does not bind to the schema is never written
     )
+    # Of a grounded query that does not end by itself: brought to an end that binds, and marked; or given up.
+    unfinished: Literal["close", "abstain"] = "close"
     samples: int = Field(1, ge=1)  # texts a question
     temperature: float = Field(0.0, ge=0)  # 0: the best token each time; else drawn
     seed: int = 7  # of what is drawn

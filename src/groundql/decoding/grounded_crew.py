@@ -13,16 +13,22 @@ from groundql.records import Schema
 
 @contextmanager
 def grounded_crew(
-    vocabulary: Vocabulary, schemas: Sequence[Schema], *, samples: int, limit: int, n_processes: int
+    vocabulary: Vocabulary,
+    schemas: Sequence[Schema],
+    *,
+    samples: int,
+    limit: int,
+    n_processes: int,
+    closes: bool = True,
 ) -> Iterator[Crew]:
     """Choosers for rows by place: row i is a text for a question on `schemas[i // samples]`.
 
-    `limit`: tokens of a text, the end token among them. `n_processes`: 0 for none beside this one.
+    `limit`: tokens of a text, the end token among them. `closes`: texts that do not end by themselves are closed. `n_processes`: 0 for none beside this one.
     """
 
     def make(place: int) -> GroundedRow:
         constraint = vocabulary.constraints(schemas[place // samples]).start()
-        return GroundedRow(constraint, vocabulary.ends, limit)
+        return GroundedRow(constraint, vocabulary.ends, limit, closes=closes)
 
     if not n_processes:
         yield LocalCrew(make)
