@@ -5,6 +5,7 @@ belongs to which example. `facts` says how they were made.
 """
 
 import json
+import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -51,6 +52,20 @@ def load_examples(path: Path | str) -> list[Example]:
                 strict=True,
             )
         ]
+
+
+def made_up_examples(n: int, *, n_databases: int = 8, seed: int = 0) -> list[Example]:
+    """Random ids of about BIRD's lengths below 500, for a machine without the data sets."""
+    chance = random.Random(seed)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        return tuple(chance.randrange(3, 500) for _ in range(chance.randint(low, high)))
+
+    prefixes = [ids(300, 900) for _ in range(n_databases)]
+    return [
+        Example(str(i), str(i % n_databases), prefixes[i % n_databases], ids(30, 70), ids(20, 90))
+        for i in range(n)
+    ]
 
 
 def load_facts(path: Path | str) -> dict[str, Any]:

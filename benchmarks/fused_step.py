@@ -1,32 +1,20 @@
-"""Speed and memory of our training step on a model of a catalog row's exact shape, with random weights.
+"""Our training step on a model of a catalog row's exact shape with random weights: its speed, its memory, its kernels.
 
-    python -m benchmarks.fused_step EXAMPLES.npz --model Qwen2.5-Coder-1.5B-Instruct --pack-tokens 8192 16384
-
-Real tokens only: packs have no padding. Prints a JSON object for each setting. Without a GPU it runs a tiny model and
-says so.
+Real tokens only are counted, not what fills a pack up to a graph's shape.
 """
 
-import argparse
-import gc
-import json
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.examples_file import load_examples, load_facts
-from benchmarks.random_models import load_base_model, row_of, save_random_model
-from benchmarks.stock_training import in_vocabulary
+from benchmarks.stock_training import peaks_mib
 from groundql.config import Config, DataSettings, LoraSettings, ModelSettings, TrainingSettings
 from groundql.models.catalog import BaseModelRow
 from groundql.models.fused_memory import Keeps
-from groundql.models.load import grow_segments
-from groundql.models.memory import fused_parts, sum_mib
-from groundql.models.workload import Pass
+from groundql.models.memory import fused_parts, plan_of, sum_mib
+from groundql.models.workload import Pass, QuestionLengths
 from groundql.training.examples import Example
 from groundql.training.fused.model import FusedModel, install, wants_spans
 from groundql.training.optimizer import FlatAdamW8bit
@@ -34,19 +22,10 @@ from groundql.training.packs import IGNORE, Pack, collate_pack, make_packs
 from groundql.training.trainer import add_lora
 
 
-def tuned_model(
-    folder: Path,
-    quantization: str,
-    rank: int,
-    *,
-    kept: tuple[int, int],
-    ffn_tokens: int,
-    graph: bool = False,
-) -> Any:
-    """A fresh adapter on all linears of the base in `folder`, with the fused step."""
-    lora = LoraSettings(rank=rank, alpha=2 * rank)
-    model = add_lora(load_base_model(folder, quantization), lora, seed=0)
-    fused = FusedModel(model, n_kept_attention=kept[0], n_kept=kept[1], ffn_tokens=ffn_tokens)
+def tuned_model(base: Any, keeps: Keeps, *, rank: int = 32, graph: bool = False) -> Any:
+    """A fresh adapter on all linears of `base`, with the fused step."""
+    model = add_lora(base, LoraSettings(rank=rank, alpha=2 * rank), seed=0)
+    fused = FusedModel(model, n_kept_attention=keeps.attention, n_kept=keeps.all, ffn_tokens=keeps.ffn_tokens)
     install(model, fused)
     if graph:
         fused.use_graph()
@@ -65,12 +44,12 @@ def batches_of(packs: Sequence[Pack], model: Any) -> list[dict[str, Any]]:
     ]
 
 
-def optimizer_of(model: Any, name: str) -> Any:
+def optimizer_of(model: Any) -> Any:
     """AdamW as training uses it."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    if name == "8bit":
+    if torch.cuda.is_available():
         return FlatAdamW8bit(parameters, lr=2e-4, weight_decay=0.0)
-    return torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0, fused=torch.cuda.is_available())
+    return torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0)
 
 
 def one_step(model: Any, batch: dict[str, Any], optimizer: Any) -> torch.Tensor:
@@ -87,56 +66,92 @@ def one_step(model: Any, batch: dict[str, Any], optimizer: Any) -> torch.Tensor:
     return loss.detach()
 
 
-def measure(model: Any, packs: Sequence[Pack], optimizer: Any, seconds: float) -> dict[str, Any]:
-    """Tokens and questions a second over whole steps, and the allocator's peak."""
-    batches = batches_of(packs, model)
-    on_cuda = torch.cuda.is_available()
+def warm_up(model: Any, batches: Sequence[dict[str, Any]], optimizer: Any) -> None:
+    """Steps that nobody times or weighs: kernels are compiled, a graph is captured."""
     for batch in batches[:6]:
         one_step(model, batch, optimizer)
-    if on_cuda:
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+def measure(
+    model: Any, packs: Sequence[Pack], batches: Sequence[dict[str, Any]], optimizer: Any, seconds: float
+) -> dict[str, Any]:
+    """Tokens and questions a second over whole steps, and the allocator's peaks; after `warm_up`."""
     started, n_steps, tokens, questions, losses = time.perf_counter(), 0, 0, 0, []
     while time.perf_counter() - started < seconds:
         batch, pack = batches[n_steps % len(batches)], packs[n_steps % len(packs)]
         losses.append(one_step(model, batch, optimizer))
         n_steps, tokens, questions = n_steps + 1, tokens + len(pack), questions + pack.n_questions
-    if on_cuda:
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     took = time.perf_counter() - started
-    facts = {
+    return {
+        "tokens_per_s": round(tokens / took),
+        "questions_per_s": round(questions / took, 1),
+        "ms_per_step": round(1000 * took / n_steps, 1),
         "steps": n_steps,
-        "tokens_a_second": round(tokens / took),
-        "questions_a_second": round(questions / took, 1),
-        "ms_a_step": round(1000 * took / n_steps, 1),
-        "tokens_a_step": round(tokens / n_steps),
-        "losses": [round(float(x), 3) for x in losses[:3]],
+        "seconds": round(took, 1),
+        "tokens_per_step": round(tokens / n_steps),
+        "first_losses": [round(float(loss), 4) for loss in losses[:3]],
+        **peaks_mib(),
     }
-    if on_cuda:
-        facts["peak_reserved_mib"] = round(torch.cuda.max_memory_reserved() / 2**20)
-        facts["peak_allocated_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
-    return facts
 
 
-def predicted_mib(row: BaseModelRow, asked: argparse.Namespace, packs: Sequence[Pack], kept: Any) -> float:
-    """What the plan says of the heaviest of these packs: to compare with `peak_reserved_mib`."""
-    config = Config(
-        model=ModelSettings(name=row.name, quantization=asked.quantization),
-        lora=LoraSettings(rank=asked.rank, alpha=2 * asked.rank),
+@torch.no_grad()
+def loss_of_packed(model: Any, examples: Sequence[Example]) -> float:
+    """Mean loss a label token over these examples in packs, through the fused layers."""
+    packs = make_packs(
+        examples, pack_tokens=max(8192, *(e.n_tokens for e in examples)), group_size=16, seed=0
+    )
+    spans = wants_spans(model, model.device)
+    total, n_labels = 0.0, 0
+    for pack in packs:
+        batch = {k: v.to(model.device) for k, v in collate_pack([pack], with_spans=spans).items()}
+        n_labels += int((batch.pop("labels") != IGNORE).sum())
+        total += float(model(**batch)["loss_sum"])
+    return total / n_labels
+
+
+def settings_of(
+    row: BaseModelRow, pack_tokens: int, *, graph: Any, memory_gib: float | None, checkpointing: Any = "auto"
+) -> Config:
+    """The config of such a training: NF4, all linears at rank 32, 8-bit AdamW."""
+    return Config(
+        model=ModelSettings(name=row.name),
+        lora=LoraSettings(rank=32, alpha=64),
         data=DataSettings(train="pocket"),
         training=TrainingSettings(
-            select_by="last", optimizer="adamw_8bit" if asked.optimizer == "8bit" else "adamw"
+            select_by="last",
+            optimizer="adamw_8bit",
+            pack_tokens=pack_tokens,
+            cuda_graph=graph,
+            checkpointing=checkpointing,
         ),
+        memory_gib=memory_gib,
     )
-    keeps = Keeps(*kept, asked.ffn_tokens)
+
+
+def planned_mib(config: Config, row: BaseModelRow, packs: Sequence[Pack], keeps: Keeps) -> int:
+    """What the plan says of the heaviest of these packs: to compare with `reserved_mib`."""
     passes = (
         Pass(
             n_tokens=len(p), n_real_tokens=len(p), n_logit_rows=sum(x != IGNORE for x in p.labels), n_pairs=0
         )
         for p in packs
     )
-    return round(max(sum_mib(fused_parts(config, row, one, keeps)) for one in passes))
+    graph = config.training.cuda_graph is True
+    return round(max(sum_mib(fused_parts(config, row, one, keeps, graph=graph)) for one in passes))
+
+
+def planned_keeps(config: Config, row: BaseModelRow, examples: Sequence[Example]) -> Keeps:
+    """What the plan lets layers keep under the config's memory."""
+    lengths = [QuestionLengths(e.prefix, len(e.prefix), len(e.suffix), len(e.answer)) for e in examples]
+    keeps = plan_of(config, row, lengths).keeps
+    assert keeps is not None
+    return keeps
 
 
 def moments_mib(model: Any, batch: dict[str, Any], optimizer: Any) -> dict[str, int]:
@@ -164,9 +179,8 @@ def moments_mib(model: Any, batch: dict[str, Any], optimizer: Any) -> dict[str, 
     return found
 
 
-def profile(model: Any, pack: Pack, optimizer: Any, n: int = 22) -> None:
-    """Where a step goes: kernels by time, on stderr."""
-    (batch,) = batches_of([pack], model)
+def profile(model: Any, batch: dict[str, Any], optimizer: Any, n: int = 30) -> dict[str, Any]:
+    """Where a step goes: all kernels' ms, and ms and launches of the longest ones by name."""
     with torch.profiler.profile() as seen:
         for _ in range(2):
             one_step(model, batch, optimizer)
@@ -177,94 +191,15 @@ def profile(model: Any, pack: Pack, optimizer: Any, n: int = 22) -> None:
         if "CUDA" in str(event.device_type):
             time_us, count = by_kernel.get(event.name, (0.0, 0))
             by_kernel[event.name] = (time_us + event.device_time, count + 1)
-    total = sum(t for t, _ in by_kernel.values())
-    print(f"kernels: {total / 2000:.1f} ms a step", file=sys.stderr)
-    for name, (time_us, count) in sorted(by_kernel.items(), key=lambda kv: -kv[1][0])[:n]:
-        print(f"  {time_us / 2000:8.2f} ms {count // 2:6d}  {name[:90]}", file=sys.stderr)
+    longest = sorted(by_kernel.items(), key=lambda kv: -kv[1][0])[:n]
+    return {
+        "kernels_ms": round(sum(t for t, _ in by_kernel.values()) / 2000, 1),
+        "longest": [[round(t / 2000, 2), count // 2, name[:90]] for name, (t, count) in longest],
+    }
 
 
-def main() -> None:
-    """Run what is asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("examples", type=Path)
-    parser.add_argument("--model", default="Qwen2.5-Coder-1.5B-Instruct")
-    parser.add_argument("--pack-tokens", type=int, nargs="+", default=[8192])
-    parser.add_argument("--group-size", type=int, default=16)
-    parser.add_argument("--kept", nargs="+", default=["0+0"], help="layers that keep attention's + all")
-    parser.add_argument("--ffn-tokens", type=int, default=4096)
-    parser.add_argument("--rank", type=int, default=32)
-    parser.add_argument("--quantization", default="nf4", choices=["nf4", "fp4", "none"])
-    parser.add_argument("--optimizer", default="8bit", choices=["8bit", "32bit"])
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--cap-gib", type=float, help="of the CUDA allocator")
-    parser.add_argument("--weights", type=Path, help="where the random weights are kept")
-    parser.add_argument("--graph", action="store_true", help="whole passes as one CUDA graph")
-    parser.add_argument("--profile", action="store_true")
-    asked = parser.parse_args()
-
-    examples = load_examples(asked.examples)
-    name = asked.model
-    if not torch.cuda.is_available():
-        print("no GPU here: a tiny model on the CPU; its times compare with nothing", file=sys.stderr)
-        name, asked.optimizer = "tiny", "32bit"
-    row = row_of(name)
-    facts = load_facts(asked.examples)
-    if max(facts["pad_id"], facts["end_id"]) >= row.vocab:
-        examples = in_vocabulary(examples, row.vocab)
-    with tempfile.TemporaryDirectory() as temporary:
-        grow_segments()
-        folder = save_random_model(row, asked.weights or Path(temporary) / "model")
-        if asked.cap_gib and torch.cuda.is_available():
-            total = torch.cuda.get_device_properties(0).total_memory
-            torch.cuda.set_per_process_memory_fraction(asked.cap_gib * 2**30 / total)
-        for pack_tokens in asked.pack_tokens:
-            packs = full_packs(examples, pack_tokens, asked.group_size)
-            for kept in (tuple(map(int, text.split("+"))) for text in asked.kept):
-                common = {
-                    "model": name,
-                    "pack_tokens": pack_tokens,
-                    "kept": kept,
-                    "ffn_tokens": asked.ffn_tokens,
-                    "quantization": asked.quantization,
-                    "optimizer": asked.optimizer,
-                    "rank": asked.rank,
-                    "cap_gib": asked.cap_gib,
-                    "graph": asked.graph,
-                    "predicted_mib": predicted_mib(row, asked, packs, kept),
-                }
-                try:
-                    model = tuned_model(
-                        folder,
-                        asked.quantization,
-                        asked.rank,
-                        kept=kept,
-                        ffn_tokens=asked.ffn_tokens,
-                        graph=asked.graph,
-                    )
-                    optimizer = optimizer_of(model, asked.optimizer)
-                    common |= measure(model, packs, optimizer, asked.seconds)
-                    if torch.cuda.is_available() and not asked.graph:
-                        largest = batches_of([max(packs, key=len)], model)[0]
-                        common["moments_mib"] = moments_mib(model, largest, optimizer)
-                    print(json.dumps(common), flush=True)
-                    if asked.profile:
-                        profile(model, packs[0], optimizer)
-                except torch.OutOfMemoryError:
-                    print(json.dumps(common | {"failed": "out of memory"}), flush=True)
-                model = optimizer = None
-                gc.collect()  # a model refers to itself
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-
-
-def full_packs(examples: Sequence[Example], pack_tokens: int, group_size: int) -> list[Pack]:
-    """Up to 40 packs that are at least nine tenths full."""
+def full_packs(examples: Sequence[Example], pack_tokens: int, group_size: int = 16) -> list[Pack]:
+    """Up to 40 packs, those that an epoch's end leaves half empty aside."""
     fitting = [e for e in examples if e.n_tokens <= pack_tokens]
     packs = make_packs(fitting, pack_tokens=pack_tokens, group_size=group_size, seed=0)
     return [pack for pack in packs if len(pack) >= 0.9 * pack_tokens][:40]
-
-
-if __name__ == "__main__":
-    main()

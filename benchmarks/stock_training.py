@@ -1,32 +1,23 @@
-"""How fast and large QLoRA is on the stock stack, with our prompts: the yardstick of `train_speed.py`.
+"""How fast and large QLoRA is on the stock stack, with our prompts: the yardstick of `train_speed`.
 
-    python -m benchmarks.stock_training EXAMPLES.npz [--model NAME] [--only padded trl] [--seconds 60] [--cap-gib 5.1]
-
-`padded`: transformers' Trainer + peft + bitsandbytes as their guides say: one full prompt a question, random batches
-of 2 padded to the longer, gradient checkpointing, the model's own loss over all logits.
-`trl`: TRL's SFTTrainer with packing (best-fit decreasing) and its own defaults, its own fused loss too.
+`stock_padded`: transformers' Trainer + peft + bitsandbytes as their guides say: one full prompt a question, random
+batches of 2 padded to the longer, gradient checkpointing, the model's own loss over all logits.
+`trl_packed`: TRL's SFTTrainer with packing (best-fit decreasing) and its own defaults, its own fused loss too.
 Both: all-linear LoRA of rank 32 without dropout on the same frozen base. Only real tokens are counted, no padding.
-Prints one JSON object a line. Without a GPU it runs a tiny model and says so: such times compare with nothing.
 """
 
-import argparse
-import json
 import random
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from benchmarks.examples_file import load_examples, load_facts
-from benchmarks.random_models import load_base_model, row_of, save_random_model
 from groundql.training.examples import Example
 
 IGNORE = -100
@@ -89,12 +80,31 @@ class _Meter(TrainerCallback):  # type: ignore[misc]
             "seconds": round(seconds, 1),
             "tokens_per_step": round(real / max(n_timed, 1)),
             "padding_share": round(1 - real / max(padded, 1), 3),
-            "peak_mib": round(torch.cuda.max_memory_reserved() / 2**20)
-            if torch.cuda.is_available()
-            else None,
+            **peaks_mib(),
             "first_losses": [round(float(loss), 4) for loss in self.losses[:5]],
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu (tiny model)",
         }
+
+
+def peaks_mib() -> dict[str, int]:
+    """The allocator's peaks since they were reset; nothing without a card."""
+    if not torch.cuda.is_available():
+        return {}
+    return {
+        "allocated_mib": round(torch.cuda.max_memory_allocated() / 2**20),
+        "reserved_mib": round(torch.cuda.max_memory_reserved() / 2**20),
+    }
+
+
+@torch.no_grad()
+def loss_of_separate(model: Any, examples: Sequence[Example]) -> float:
+    """Mean loss a label token over these examples, each alone through the model's own layers, logits and loss."""
+    total, n_labels = 0.0, 0
+    for example in examples:
+        ids = torch.tensor([example.prefix + example.suffix + example.answer], device=model.device)
+        logits = model(input_ids=ids).logits[0, -len(example.answer) - 1 : -1].float()
+        loss = torch.nn.functional.cross_entropy(logits, ids[0, -len(example.answer) :], reduction="sum")
+        total, n_labels = total + float(loss), n_labels + len(example.answer)
+    return total / n_labels
 
 
 def stock_padded(
@@ -306,57 +316,3 @@ def in_vocabulary(examples: Sequence[Example], vocab: int) -> list[Example]:
         return tuple(i % vocab for i in ids)
 
     return [replace(e, prefix=fold(e.prefix), suffix=fold(e.suffix), answer=fold(e.answer)) for e in examples]
-
-
-def main() -> None:
-    """Run the baselines asked for and print a JSON object for each."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("examples", type=Path)
-    parser.add_argument("--model", default="Qwen2.5-Coder-1.5B-Instruct")
-    parser.add_argument("--only", nargs="+", default=["padded", "trl"], choices=["padded", "trl"])
-    parser.add_argument("--quantization", default="nf4", choices=["nf4", "fp4", "none"])
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--pack-tokens", type=int, nargs="+", default=[4096])
-    parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument(
-        "--cap-gib", type=float, help="of the CUDA allocator: the card's size less the context"
-    )
-    parser.add_argument("--weights", type=Path, help="where the random weights are kept")
-    asked = parser.parse_args()
-
-    examples = load_examples(asked.examples)
-    facts = load_facts(asked.examples)
-    name, pad_id, end_id = asked.model, facts["pad_id"], facts["end_id"]
-    if not torch.cuda.is_available():
-        print("no GPU here: a tiny model on the CPU; its times compare with nothing", file=sys.stderr)
-        name = "tiny"
-    row = row_of(name)
-    if max(pad_id, end_id) >= row.vocab:
-        examples = in_vocabulary(examples, row.vocab)
-        pad_id, end_id = 0, 1
-    if asked.cap_gib and torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(asked.cap_gib * 2**30 / total)
-    budget = Budget(steps=asked.steps, seconds=asked.seconds)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = save_random_model(row, asked.weights or Path(temporary) / "model")
-
-        def make_model() -> Any:
-            return load_base_model(folder, asked.quantization)
-
-        common = {"model": name, "quantization": asked.quantization, "cap_gib": asked.cap_gib}
-        if "padded" in asked.only:
-            measured = stock_padded(make_model, examples, budget, batch_size=asked.batch_size, pad_id=pad_id)
-            print(json.dumps(common | measured), flush=True)
-        for pack_tokens in asked.pack_tokens if "trl" in asked.only else ():
-            measured = trl_packed(
-                make_model, examples, budget, pack_tokens=pack_tokens, pad_id=pad_id, end_id=end_id
-            )
-            print(json.dumps(common | measured), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from groundql.errors import AskedWrongly
+from groundql.models.workload import fill_packs
 from groundql.training import attention
 from groundql.training.examples import Example
 from groundql.training.packs import (
@@ -96,6 +99,29 @@ def test_packs_hold_every_answer_once_within_the_budget(seed, group_size, pack_t
     assert sum(pack.n_questions for pack in packs) == 20
     labels = [token for pack in packs for token in pack.labels if token != IGNORE]
     assert sorted(labels) == sorted(token for e in examples for token in e.answer)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(60, 200))
+@settings(max_examples=60, deadline=None)
+def test_every_group_is_in_one_pack_within_the_budget(sizes, pack_tokens):
+    packs = fill_packs(sizes, pack_tokens)
+    assert sorted(place for pack in packs for place in pack) == list(range(len(sizes)))
+    assert all(sum(sizes[place] for place in pack) <= pack_tokens for pack in packs)
+
+
+def test_packs_are_filled_to_the_last_token_by_the_earliest_groups_that_do_so():
+    assert fill_packs([5, 4, 9, 3, 2, 7], 10) == [[0, 3, 4], [1], [2], [5]]
+
+
+def test_groups_of_many_sizes_leave_no_pack_but_the_last_ones_unfilled():
+    chance = random.Random(0)
+    sizes = [chance.randint(300, 2500) for _ in range(400)]
+    loads = [sum(sizes[place] for place in pack) for pack in fill_packs(sizes, 8192)]
+    assert all(load == 8192 for load in loads[:-3])
+
+
+def test_a_group_above_the_budget_has_a_pack_of_its_own():
+    assert fill_packs([3, 12, 4], 8) == [[0, 2], [1]]
 
 
 def test_positions_restart_at_the_end_of_the_prefix_for_every_question():

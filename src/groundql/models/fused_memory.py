@@ -16,6 +16,7 @@ from groundql.models.workload import Pass
 MIB = 2**20
 LOGITS_AT_ONCE = 2**26  # numbers: as training.fused.head has it
 FFN_TOKENS = 4096  # as training.fused.model has it
+GRAPH_WORKSPACES = 64  # MiB: 32 each for forward and backward, on Hopper cards
 SMALL_FFN_TOKENS = 2048  # where memory is short
 
 
@@ -77,9 +78,11 @@ def moments(
     last_keeps = 2 if keeps.all else 1 if keeps.attention else 0
     first_keeps = 2 if keeps.all == row.n_layers else 1 if sum(keeps[:2]) == row.n_layers else 0
     kept = row.n_layers * layer_input + (keeps.attention + keeps.all) * of_attention + keeps.all * of_inner
+    elsewhere = t - min(t, one.n_logit_rows)  # tokens that the last layer's FFN passes over
+    kept -= width * elsewhere * ((h if last_keeps else 0) + (inner_width(row) if last_keeps == 2 else 0))
     again = config.training.accumulation > 1
     rows = min(one.n_logit_rows, max(1, LOGITS_AT_ONCE // row.vocab))
-    loss = width * rows * row.vocab + one.n_logit_rows * h * (2 * width + 12) + layer_input
+    loss = width * rows * row.vocab + one.n_logit_rows * h * (3 * width + 12)
     before = 4.0 * n_lora if again else 0.0
     yield Moment("loss", kept, before, loss)
     for name, keeps_here, there, grads in (
@@ -102,19 +105,17 @@ def _backward_bytes(row: BaseModelRow, t: int, keeps: Keeps, keeps_here: int, wi
     """What a layer's backward allocates: in its FFN or in its attention, whichever is more."""
     h, q, kv = row.hidden, row.n_heads * row.head_dim, row.n_kv_heads * row.head_dim
     piece = -(-t // max(1, -(-t // keeps.ffn_tokens)))
-    stream = 2 * width * t * h  # gradients of the layer's result and of the stream after attention
+    stream = 3 * width * t * h  # gradients of the layer's result, of the stream after attention, of its input
     made_again = 0.0 if keeps_here else attention_bytes(row, t, width)
     inner = 0 if keeps_here == 2 else inner_width(row)
     ffn = stream + made_again + width * piece * (inner + row.ffn + 3 * h)
-    heads = (
-        width * t * (q + (q + 2 * kv) + 2 * q + h) + 4 * row.n_heads * t
-    )  # of the result, of qkv, a head's, norm
+    heads = width * t * (q + (q + 2 * kv) + 2 * q) + 4 * row.n_heads * t  # of the result, of qkv, a head's
     return max(ffn, stream + made_again + heads)
 
 
-def graph_bytes(n_lora: int) -> float:
-    """What a CUDA graph holds besides: gradients in fp32 for itself, and room that only it can use again."""
-    return 8.0 * n_lora
+def graph_bytes(config: Config, n_lora: int) -> float:
+    """What a CUDA graph takes besides: cuBLAS's workspaces of its own, and under accumulation gradients once more."""
+    return GRAPH_WORKSPACES * MIB + (4.0 * n_lora if config.training.accumulation > 1 else 0.0)
 
 
 def needed_bytes(

@@ -196,7 +196,7 @@ def fused_parts(
     return (
         *held,
         Part(name="merged weights", mib=scratch, note="two matrices at a time"),
-        *([Part(name="graph", mib=graph_bytes(n_lora) / MIB, note="gradients once more")] if graph else []),
+        *([Part(name="graph", mib=graph_bytes(config, n_lora) / MIB)] if graph else []),
         *moving,
         Part(name="workspace and gaps", mib=WORKSPACE_MIB + gaps),
     )
@@ -212,7 +212,7 @@ def _keeps(config: Config, row: BaseModelRow, passes: Sequence[Pass]) -> tuple[K
         held = sum(p.mib for p in _held_parts(config, row, n_lora, width) if p.name != "LoRA gradients")
         scratch = scratch_bytes(row, width) / MIB * (1 + SLACK)
         free = (config.memory_gib * 1024 - CONTEXT_MIB - WORKSPACE_MIB - held - scratch) * MIB / (1 + SLACK)
-        room = free - graph_bytes(n_lora)
+        room = free - graph_bytes(config, n_lora)
         graph = asked is True or (asked == "auto" and least_bytes(config, row, passes, width=width) <= room)
         free = room if graph else free
     return choose_keeps(config, row, passes, free, width=width), graph

@@ -15,7 +15,7 @@ QUESTIONS_AT_ONCE = (
     8  # of a group in one piece of attention, padded to the longest: as training.attention has it
 )
 ALONE = 32  # packs under a dense mask get one token more where this divides their length: as training.packs has it
-OPEN_PACKS = 8  # among which a group looks for room: as training.packs has it
+GROUPS_AHEAD = 128  # of the order, among which a pack looks for those that fill it
 WINDOWS = {"starcoder2": 4096}  # positions that attention looks back, where it is limited (its config.json)
 
 
@@ -83,18 +83,37 @@ def _fill_packs(
         chance.shuffle(same)
         groups += _split(same, settings)
     chance.shuffle(groups)
-    packs: list[list[list[QuestionLengths]]] = []
-    sizes: list[int] = []
-    for group in groups:
-        size = _group_tokens(group)
-        near = range(max(0, len(packs) - OPEN_PACKS), len(packs))
-        place = next((i for i in near if sizes[i] + size <= settings.budget_tokens), None)
-        if place is None:
-            packs.append([group])
-            sizes.append(size)
-        else:
-            packs[place].append(group)
-            sizes[place] += size
+    chosen = fill_packs([_group_tokens(group) for group in groups], settings.budget_tokens)
+    return [[groups[i] for i in places] for places in chosen]
+
+
+def fill_packs(sizes: Sequence[int], pack_tokens: int) -> list[list[int]]:
+    """Which groups make a pack together, as places in `sizes`: each pack as full as can be, the order nearly kept.
+
+    A pack takes the first group that is left and, of those after it, the earliest that fill it to the last token
+    (a subset sum, by bits of one number), or nearly so where none do. A group above the budget gets its own pack.
+    """
+    left = list(range(len(sizes)))
+    packs = []
+    while left:
+        first, *others = left[: GROUPS_AHEAD + 1]
+        room = max(0, pack_tokens - sizes[first])
+        mask = (1 << (room + 1)) - 1
+        sums = [1]  # bit n: some of the candidates so far have n tokens together
+        candidates: list[int] = []
+        for place in others:
+            if sums[-1] >> room:
+                break
+            candidates.append(place)
+            sums.append(sums[-1] | (sums[-1] << sizes[place] & mask if sizes[place] <= room else 0))
+        total = sums[-1].bit_length() - 1
+        chosen = {first}
+        for place, before in zip(reversed(candidates), reversed(sums[:-1]), strict=True):
+            if not before >> total & 1:  # not without this one
+                chosen.add(place)
+                total -= sizes[place]
+        packs.append(sorted(chosen))
+        left = [place for place in left[: GROUPS_AHEAD + 1] if place not in chosen] + left[GROUPS_AHEAD + 1 :]
     return packs
 
 

@@ -27,7 +27,7 @@ class FlatAdamW8bit(AdamW8bit):  # type: ignore[misc]  # bitsandbytes is not che
             return None
         flat = self.param_groups[0]["params"][0]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parts]
-        flat.grad = torch.cat([gradient.detach().flatten() for gradient in gradients])
+        flat.grad = _as_one(gradients)
         try:
             return super().step(closure)
         finally:
@@ -37,3 +37,17 @@ class FlatAdamW8bit(AdamW8bit):  # type: ignore[misc]  # bitsandbytes is not che
         """Of the parameters."""
         for part in self.parts:
             part.grad = None
+
+
+def _as_one(gradients: list[torch.Tensor]) -> torch.Tensor:
+    """All of them end to end; no copy where they lie so already, as those of a CUDA graph do."""
+    first = gradients[0]
+    n = sum(gradient.numel() for gradient in gradients)
+    place = first.data_ptr()
+    for gradient in gradients:
+        if gradient.data_ptr() != place or not gradient.is_contiguous():
+            return torch.cat([gradient.detach().flatten() for gradient in gradients])
+        place += gradient.numel() * gradient.element_size()
+    if first.untyped_storage().nbytes() < (first.storage_offset() + n) * first.element_size():
+        return torch.cat([gradient.detach().flatten() for gradient in gradients])  # neighbours by chance
+    return first.detach().as_strided((n,), (1,))

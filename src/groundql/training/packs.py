@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from groundql.errors import AskedWrongly
+from groundql.models.workload import fill_packs
 from groundql.training.attention import layout_of
 from groundql.training.examples import Example
 from groundql.training.fused.spans import spans_of
@@ -94,16 +95,12 @@ def make_packs(examples: Sequence[Example], *, pack_tokens: int, group_size: int
         chance.shuffle(same)
         groups += _split_group(same, pack_tokens, group_size)
     chance.shuffle(groups)
-    packs: list[Pack] = []
-    open_packs: list[Pack] = []
-    for group in groups:
-        size = _group_tokens(group)
-        pack = next((p for p in open_packs if len(p) + size <= pack_tokens), None)
-        if pack is None:
-            pack = Pack()
-            packs.append(pack)
-            open_packs = [*open_packs[-7:], pack]  # first fit among the last few keeps the order mixed
-        pack.add_group(group)
+    packs = []
+    for places in fill_packs([_group_tokens(group) for group in groups], pack_tokens):
+        pack = Pack()
+        for place in places:
+            pack.add_group(groups[place])
+        packs.append(pack)
     chance.shuffle(packs)
     return packs
 

@@ -30,6 +30,8 @@ class Tuning:
 
 def tuning_for(depth: int) -> Tuning:
     """Fastest on an H100 for depth 128 (benchmarks/attention.py); other depths were not timed, 256 must fit shared memory."""
+    if depth == 128:
+        return Tuning(step=32)
     if depth > 128:
         return Tuning(step=32, step_backward=32, warps=8, warps_backward=8)
     return Tuning()

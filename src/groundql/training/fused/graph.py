@@ -2,7 +2,7 @@
 
 The host takes longer to start the kernels of a small or middling pack than the card to run them. Packs are filled up to
 one size, so that one captured graph serves all; what differs (ids, positions, spans, labels) is copied into its inputs.
-The graph holds its memory for itself, and gradients once more: not for the tightest budgets.
+The graph holds its memory for itself. Gradients are views of one tensor in it, without a copy.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ class GraphedLoss:
         self.graph: Any = None
         self.inputs: dict[str, Any] = {}
         self.loss: torch.Tensor | None = None
-        self.gradients: tuple[torch.Tensor, ...] = ()
+        self.gradient: torch.Tensor | None = None  # of all parameters, one after the other
 
     def __call__(self, batch: dict[str, Any]) -> torch.Tensor:
         """The summed loss, a scalar with gradients."""
@@ -45,32 +45,52 @@ class GraphedLoss:
                 torch.autograd.grad(self.compute(self.inputs), self.parameters)
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
+        torch._C._cuda_clearCublasWorkspaces()  # a pair for each stream so far; the graph makes its own
         torch.cuda.empty_cache()  # what the warm-up held is the graph's now
         graph = torch.cuda.CUDAGraph()
         with torch.enable_grad(), torch.cuda.graph(graph):
             loss = self.compute(self.inputs)
-            self.gradients = torch.autograd.grad(loss, self.parameters)
+            gradients = torch.autograd.grad(loss, self.parameters)
+            self.gradient = torch.cat([gradient.flatten() for gradient in gradients])
             self.loss = loss.detach()
+            del gradients
         self.graph = graph
 
-    def replay(self, batch: dict[str, Any]) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Loss and gradients of `batch`, in tensors that the next replay overwrites."""
+    def replay(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and gradient of `batch`, in tensors that the next replay overwrites."""
+        self._let_go()
         for name, value in batch.items():
             _fill(self.inputs[name], value)
         self.graph.replay()
         assert self.loss is not None
-        return self.loss, self.gradients
+        assert self.gradient is not None
+        return self.loss, self.gradient
+
+    def _let_go(self) -> None:
+        """Parameters that still have the last replay's gradient, to add the next one to, get a copy of it."""
+        assert self.gradient is not None
+        storage = self.gradient.untyped_storage().data_ptr()
+        for parameter in self.parameters:
+            if parameter.grad is None or parameter.grad.untyped_storage().data_ptr() != storage:
+                return
+            parameter.grad = parameter.grad.clone()
+
+    def of_parameters(self, gradient: torch.Tensor) -> list[torch.Tensor]:
+        """Each parameter's part, a view: one tensor under all of them is what `FlatAdamW8bit` reads without a copy."""
+        pieces = gradient.split([p.numel() for p in self.parameters])
+        return [piece.view_as(p) for piece, p in zip(pieces, self.parameters, strict=True)]
 
 
 class _Replay(torch.autograd.Function):  # type: ignore[misc]  # torch is not checked
     @staticmethod
     def forward(ctx: Any, graphed: GraphedLoss, batch: dict[str, Any], *_: torch.Tensor) -> torch.Tensor:
-        loss, ctx.gradients = graphed.replay(batch)
+        loss, ctx.gradient = graphed.replay(batch)
+        ctx.graphed = graphed
         return loss.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
-        return None, None, *torch._foreach_mul(list(ctx.gradients), grads[0])
+        return None, None, *ctx.graphed.of_parameters(ctx.gradient.mul_(grads[0]))
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

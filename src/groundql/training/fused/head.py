@@ -54,6 +54,7 @@ class _LabelLoss(torch.autograd.Function):  # type: ignore[misc]  # torch is not
             total += ops.cross_entropy_(logits, labels[some]).sum()
             if grad is not None:
                 torch.mm(logits, weight, out=grad[some])
+            del logits  # else the next ones would be made beside them
         ctx.save_for_backward(grad)
         return total
 

@@ -47,10 +47,10 @@ def norm_backward(
     is_layer_norm: bool,
     eps: float,
     residual: torch.Tensor,
-) -> torch.Tensor:
-    """Gradient of the norm's input plus `residual`, the gradient that comes past the norm. All (T, h)."""
+    out: torch.Tensor,
+) -> None:
+    """Write to `out` the gradient of the norm's input plus `residual`, the one that comes past the norm. All (T, h)."""
     n_tokens, width = x.shape
-    out = torch.empty_like(x)
     _norm_backward[(n_tokens,)](
         grad,
         x,
@@ -63,7 +63,6 @@ def norm_backward(
         BLOCK=triton.next_power_of_2(width),
         num_warps=8,
     )
-    return out
 
 
 @triton.jit

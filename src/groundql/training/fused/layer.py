@@ -90,29 +90,42 @@ class _Kept:
     inner: list[torch.Tensor]  # of each piece of tokens; empty: to be computed again
 
 
-def run_layer(x: torch.Tensor, layer: Layer, context: PassContext, *, keep: Keep) -> torch.Tensor:
-    """The stream after `layer`; x: (T, h)."""
-    out: torch.Tensor = _LayerPass.apply(x, layer, context, keep, *layer.parameters)
+def run_layer(
+    x: torch.Tensor, layer: Layer, context: PassContext, *, keep: Keep, places: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The stream after `layer`; x: (T, h). With `places`, (K,) in the pack: there alone, (K, h)."""
+    out: torch.Tensor = _LayerPass.apply(x, layer, context, keep, places, *layer.parameters)
     return out
 
 
 class _LayerPass(torch.autograd.Function):  # type: ignore[misc]  # torch is not checked
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, layer: Layer, context: PassContext, keep: Keep, *_: torch.Tensor
+        ctx: Any,
+        x: torch.Tensor,
+        layer: Layer,
+        context: PassContext,
+        keep: Keep,
+        places: torch.Tensor | None,
+        *_: torch.Tensor,
     ) -> torch.Tensor:
-        kept = _attention_half(x, layer, context, keep=keep > Keep.INPUT)
-        out = kept.middle if keep == Keep.INPUT else torch.empty_like(x)
+        # What stays is allocated first, beside what stayed before: the rest leaves no gaps between them.
+        out = torch.empty_like(x) if places is None else x.new_empty(len(places), x.shape[1])
+        made = _attention_half(
+            x, layer, context, places, keep=keep > Keep.INPUT, middle=out if keep == Keep.INPUT else None
+        )
+        middles, kept = made.middle, made if keep > Keep.INPUT else None
+        del made  # the FFN needs the room
         inner_weight = merged(layer.inner, context.scratch[0])
         down_weight = merged(layer.down, context.scratch[1])
-        for some in _pieces(x, context):
-            middle = kept.middle[some]
+        for some in _pieces(middles, context):
+            middle = middles[some]
             inner = _product(_norm(middle, layer.ffn_norm, context), inner_weight, layer.inner.bias)
             gated = context.ops.gate_forward(inner, layer.down.n_in)
             _add_product(middle, gated, down_weight, layer.down.bias, out[some])
-            if keep == Keep.ALL:
+            if kept and keep == Keep.ALL:
                 kept.inner.append(inner)
-        ctx.layer, ctx.context, ctx.kept = layer, context, kept if keep > Keep.INPUT else None
+        ctx.layer, ctx.context, ctx.places, ctx.kept = layer, context, places, kept
         ctx.save_for_backward(x)
         return out
 
@@ -120,20 +133,33 @@ class _LayerPass(torch.autograd.Function):  # type: ignore[misc]  # torch is not
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         layer, context = ctx.layer, ctx.context
-        kept = ctx.kept or _attention_half(x, layer, context, keep=True)
+        # What stays is allocated first here too.
+        of_x = None if layer.is_first else torch.empty_like(x)
+        block = _gradient_block(layer)
+        kept = ctx.kept or _attention_half(x, layer, context, ctx.places, keep=True)
         ctx.kept = None  # a second backward would find tensors that the first has overwritten
         of_middle, ffn_grads = _ffn_backward(grads[0], kept, layer, context)
-        of_x, attention_grads = _attention_backward(of_middle, x, kept, layer, context)
-        return of_x, None, None, None, *attention_grads, *ffn_grads
+        attention_grads = _attention_backward(of_middle, x, kept, layer, context, ctx.places, of_x)
+        return of_x, None, None, None, None, *_in_block([*attention_grads, *ffn_grads], block)
 
 
-def _attention_half(x: torch.Tensor, layer: Layer, context: PassContext, *, keep: bool) -> _Kept:
-    normed = _norm(x, layer.attention_norm, context)
-    qkv = _product(normed, merged(layer.qkv, context.scratch[0]), layer.qkv.bias)
+def _attention_half(
+    x: torch.Tensor,
+    layer: Layer,
+    context: PassContext,
+    places: torch.Tensor | None,
+    *,
+    keep: bool,
+    middle: torch.Tensor | None = None,
+) -> _Kept:
+    """`middle`: where the stream after attention goes; None: to a new tensor."""
+    weight = merged(layer.qkv, context.scratch[0])
+    qkv = _product(_norm(x, layer.attention_norm, context), weight, layer.qkv.bias)
     context.ops.rotate_(qkv, context.cos, context.sin, layer.n_rotated)
     attended, state = context.attention.forward(qkv, keep=keep)
-    middle = torch.empty_like(x)
-    _add_product(x, attended, merged(layer.out, context.scratch[1]), layer.out.bias, middle)
+    stream, heads = (x, attended) if places is None else (x[places], attended[places])
+    middle = torch.empty_like(stream) if middle is None else middle
+    _add_product(stream, heads, merged(layer.out, context.scratch[1]), layer.out.bias, middle)
     return _Kept(qkv, attended, state, middle, [])
 
 
@@ -156,35 +182,68 @@ def _ffn_backward(
         del gated
         of_inner.add(normed, inner)
         of_normed = inner @ inner_weight
-        of_middle[some] = context.ops.norm_backward(
-            of_normed, middle, norm.weight, is_layer_norm=norm.bias is not None, eps=norm.eps, residual=of_out
+        context.ops.norm_backward(
+            of_normed,
+            middle,
+            norm.weight,
+            is_layer_norm=norm.bias is not None,
+            eps=norm.eps,
+            residual=of_out,
+            out=of_middle[some],
         )
     return of_middle, [*of_inner.result(), *of_down.result()]
 
 
 def _attention_backward(
-    of_middle: torch.Tensor, x: torch.Tensor, kept: _Kept, layer: Layer, context: PassContext
-) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
-    """Gradients of the layer's input, and of the adapters of attention."""
+    of_middle: torch.Tensor,
+    x: torch.Tensor,
+    kept: _Kept,
+    layer: Layer,
+    context: PassContext,
+    places: torch.Tensor | None,
+    of_x: torch.Tensor | None,
+) -> list[torch.Tensor | None]:
+    """Gradients of the adapters of attention; that of the layer's input goes to `of_x`, where it is wanted."""
     of_out, of_qkv = AdapterGradients(layer.out), AdapterGradients(layer.qkv)
     norm = layer.attention_norm
     of_attended = of_middle @ merged(layer.out, context.scratch[1], again=True)
-    of_out.add(kept.attended, of_middle)
+    of_out.add(kept.attended if places is None else kept.attended[places], of_middle)
+    if places is not None:  # nothing else of this layer reaches the loss
+        of_attended = torch.zeros_like(kept.attended).index_add_(0, places, of_attended)
+        of_middle = torch.zeros_like(x).index_add_(0, places, of_middle)
     grad = context.attention.backward(of_attended, kept.qkv, kept.attended, kept.attention)
     context.ops.rotate_(grad, context.cos, context.sin, layer.n_rotated, back=True)
     of_qkv.add(_norm(x, norm, context), grad)
     grads = [*of_qkv.result(), *of_out.result()]
-    if layer.is_first:
-        return None, grads
-    of_x = context.ops.norm_backward(
-        grad @ merged(layer.qkv, context.scratch[0], again=True),
-        x,
-        norm.weight,
-        is_layer_norm=norm.bias is not None,
-        eps=norm.eps,
-        residual=of_middle,
-    )
-    return of_x, grads
+    if of_x is not None:
+        context.ops.norm_backward(
+            grad @ merged(layer.qkv, context.scratch[0], again=True),
+            x,
+            norm.weight,
+            is_layer_norm=norm.bias is not None,
+            eps=norm.eps,
+            residual=of_middle,
+            out=of_x,
+        )
+    return grads
+
+
+def _gradient_block(layer: Layer) -> torch.Tensor | None:
+    """Room for the gradients of a layer's adapters: made first, as many small ones made later lie in the way of large ones."""
+    parameters = layer.parameters
+    if not parameters or parameters[0].device.type == "cpu":
+        return None
+    return parameters[0].new_empty(sum(p.numel() for p in parameters))
+
+
+def _in_block(gradients: list[torch.Tensor | None], block: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """The same gradients, as views of `block` where there is one."""
+    there = [gradient for gradient in gradients if gradient is not None]
+    if block is None or len(there) != len(gradients):
+        return gradients
+    torch.cat([gradient.flatten() for gradient in there], out=block)
+    pieces = block.split([gradient.numel() for gradient in there])
+    return [piece.view_as(gradient) for piece, gradient in zip(pieces, there, strict=True)]
 
 
 def _pieces(x: torch.Tensor, context: PassContext) -> Iterator[slice]:

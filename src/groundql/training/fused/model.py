@@ -108,9 +108,10 @@ class FusedModel:
             scratch=self._scratch(x),
             ffn_tokens=self.ffn_tokens,
         )
-        for layer, keep in zip(self.layers, self.keeps, strict=True):
+        for layer, keep in zip(self.layers[:-1], self.keeps[:-1], strict=True):
             x = run_layer(x, layer, context, keep=keep)
-        return self.decoder.norm(x.index_select(0, places))
+        x = run_layer(x, self.layers[-1], context, keep=self.keeps[-1], places=places)
+        return self.decoder.norm(x)
 
     def _scratch(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Flat buffers for two merged matrices, the second for `out` and `down`; empty on a CPU, which needs none."""

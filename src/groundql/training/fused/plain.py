@@ -33,8 +33,9 @@ def norm_backward(
     is_layer_norm: bool,
     eps: float,
     residual: torch.Tensor,
-) -> torch.Tensor:
-    """Gradient of the norm's input plus `residual`, the gradient that comes past the norm. All (T, h)."""
+    out: torch.Tensor,
+) -> None:
+    """Write to `out` the gradient of the norm's input plus `residual`, the one that comes past the norm. All (T, h)."""
     wide = x.float()
     if is_layer_norm:
         wide = wide - wide.mean(-1, keepdim=True)
@@ -45,7 +46,7 @@ def norm_backward(
     dx.addcmul_(wide, along, value=-1)
     if mean is not None:
         dx -= mean
-    return torch.addcmul(residual.float(), dx, scale).to(x.dtype)
+    out.copy_(torch.addcmul(residual.float(), dx, scale))
 
 
 def rotate_(
