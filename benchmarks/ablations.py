@@ -2,12 +2,14 @@
 
     python -m benchmarks.ablations ROWS.toml SECTION OUT --model MODEL --encoded DIR [--seconds S] [--workers N] [NAME ...]
 
-Rows are taken in the order of the file while their cost still fits the time. Each row goes through the project's own
-training and decoding; what is spared is reading the base weights and encoding the questions again for each. Every worker
-writes its rows to one `OUT/rows-N.tar.xz` after each of them, so a run that is cut loses one row a worker. Verdicts are
-made elsewhere (`benchmarks/results_page.py`), from the SQL kept here.
+Rows are taken in the order of the file while their cost still fits the time, N at once. Each row is a process of its own, so
+that it has the memory a first training has, and goes through the project's own training and decoding; what is spared is
+encoding the questions again for each. What is there of all rows is in `OUT/rows-SECTION.tar.xz` after each training and
+each data set decoded, so a run that is cut loses little; a row with `complete` false was cut. A row with `keep` leaves its
+run folder at `SCRATCH/run-NAME` and its adapter, in 16 bits, as `OUT/NAME.tar.00`, `.01`, ... Verdicts are made elsewhere
+(`benchmarks/judge_rows.py`), from the SQL kept here.
 
-Where several workers share a card, seconds of rows compare with nothing; the number of workers stands in each row.
+Where several rows share a card, their seconds compare with nothing; the number of workers stands in each row.
 """
 
 import argparse
@@ -18,17 +20,17 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
+import threading
 import time
 import tomllib
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.encoded import Encoder
+from benchmarks.row_files import bundle, compact, save_adapter
 from groundql import tuning
 from groundql.config import Config, GenerationSettings, ModelSettings, PromptSettings, load_config
 from groundql.generating import Writer, make_prompts, read_schemas
@@ -38,17 +40,17 @@ from groundql.models.merge import merge_dense
 from groundql.models.source import find_base
 from groundql.prompts.render import prompt_fingerprint
 from groundql.questions.load import load_data
-from groundql.records import Completion
 from groundql.selecting import Asked, complete
 from groundql.training import exact
 from groundql.training.run_folder import versions
 
 Row = dict[str, Any]
 MAX_LOG_LINES = 400
+LATE_S = 10  # after the time is up a row may go on so long
 
 
 class Bench:
-    """One worker: its base model, its encoded questions, its prompts."""
+    """What rows are run with: base model, encoded questions, prompts."""
 
     def __init__(self, model: str, encoded: Path, n_workers: int) -> None:
         self.model, self.n_workers = model, n_workers
@@ -127,8 +129,8 @@ class Bench:
         return self._asked[key]
 
 
-def run_row(bench: Bench, row: Row, section: Row, folder: Path) -> Row:
-    """Train and decode as one row says. Everything worth keeping, as JSON."""
+def run_row(bench: Bench, row: Row, section: Row, folder: Path, keep: Callable[[Row], None]) -> Row:
+    """Train and decode as one row says. Everything worth keeping, as JSON; `keep` is told of it as it grows."""
     started = time.monotonic()
     base = list(section.get("set", [])) if row.get("on_base", True) else []
     own = [f"model.name={bench.model}", *base, *row.get("set", [])]
@@ -143,8 +145,10 @@ def run_row(bench: Bench, row: Row, section: Row, folder: Path) -> Row:
         "workers": bench.n_workers,
         "device": device_name(),
         "versions": versions(),
+        "complete": False,
         "seconds": {},
         "predictions": {},
+        "data": {},
     }
     prompt = config.prompt
     if row.get("untuned"):
@@ -155,6 +159,7 @@ def run_row(bench: Bench, row: Row, section: Row, folder: Path) -> Row:
     if use := row.get("use"):  # another prompt in use than in training
         prompt = load_config(row.get("config", section["config"]), [*own, *use]).prompt
     found["prompt_fingerprint"] = prompt_fingerprint(prompt, bench.turns)
+    keep(found)
     bench.share_card()
     loaded = LoadedModel(model=dense, tokenizer=bench.tokenizer, dtype=dense.dtype, device=bench.device)
     for name in row.get("ask", section["ask"]):
@@ -164,9 +169,11 @@ def run_row(bench: Bench, row: Row, section: Row, folder: Path) -> Row:
             if way in asked_of.get("without", []):
                 continue
             decode(bench, loaded, asked, (name, way), section, config, found)
-    del loaded, dense
+            found["data"][name] = asked_of
+            keep(found)
     found["seconds"]["row"] = round(time.monotonic() - started, 2)
-    found["data"] = {name: section["asked"][name] for name in found["predictions"]}
+    found["complete"] = True
+    keep(found)
     return found
 
 
@@ -192,21 +199,12 @@ def train(bench: Bench, config: Config, row: Row, folder: Path, found: Row) -> A
         found["seconds"]["step"] = round((times[-1] - times[9]) / (len(times) - 10), 4)
         found["seconds"]["first_10_steps"] = round(times[9] - times[0], 2)
     started = time.monotonic()
-    fused = bench.tuned.label_loss_through is not None
     bench.tuned.label_loss_through = None  # and with it the graph, which holds a training's memory
     bench.tidy()
     bench.share_card()
     dense = merge_dense(bench.tuned)
-    kept = bench._base
-    if fused and kept is not None:  # the base as it was, for the next row
-        bare = bench.tuned.unload()
-        bench._base = kept[0], bare
-    else:  # transformers' own attention was exchanged
-        bench._base = None
-    bench.tuned = None
-    bench.tidy()
+    bench.drop()
     found["seconds"]["merge"] = round(time.monotonic() - started, 2)
-    shutil.rmtree(folder, ignore_errors=True)
     return dense
 
 
@@ -248,22 +246,6 @@ def decode(
     found.setdefault("decoding", {}).setdefault(name, {})[way] = notes
 
 
-def compact(completion: Completion) -> list[Any]:
-    """What a verdict needs: id, database, SQL, the text where it says something else, status, strain, tokens, stopped."""
-    text = completion.text if completion.text.strip() != (completion.sql or "").strip() else None
-    strain = None if completion.strain is None else round(completion.strain.total, 2)
-    return [
-        completion.question_id,
-        completion.db_id,
-        completion.sql,
-        text,
-        completion.status[0],
-        strain,
-        completion.n_new_tokens,
-        int(completion.stopped),
-    ]
-
-
 @contextlib.contextmanager
 def curriculum() -> Iterator[None]:
     """Packs with short SQL first, in every epoch."""
@@ -298,47 +280,63 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
-def bundle(rows_dir: Path, out: Path) -> None:
-    """All rows so far as one archive, which appears whole."""
-    beside = rows_dir / "bundle.part"
-    with tarfile.open(beside, "w:xz", preset=6) as archive:
-        for path in sorted(rows_dir.glob("*.json")):
-            archive.add(path, arcname=path.name)
-    shutil.copyfile(beside, out.with_suffix(".part"))
-    out.with_suffix(".part").replace(out)
-
-
-def work(options: argparse.Namespace) -> None:
-    """Take rows until none is left that fits the time."""
+def run_one(options: argparse.Namespace) -> None:
+    """The row `options.row`, in this process."""
     section = sections(options.rows)[options.section]
-    ends = options.started + options.seconds
+    row = next(one for one in section["row"] if one["name"] == options.row)
     place = Path(options.scratch)
-    rows_dir = place / f"rows-{options.worker}"
-    rows_dir.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.model, options.encoded, options.workers)
-    for row in section["row"]:
-        name = row["name"]
-        if options.names and name not in options.names:
-            continue
-        if time.time() + row.get("cost", section["cost"]) * options.slower > ends:
-            continue
-        try:
-            os.close(os.open(place / f"claim-{name}", os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            continue
-        started = time.monotonic()
-        try:
-            found = run_row(bench, row, section, place / f"run-{name}")
-        except Exception as error:  # the row is lost, not the rest
-            print(f"{name}: {type(error).__name__}: {error}\n{traceback.format_exc()}", flush=True)
-            del error
-            bench.drop()
-            shutil.rmtree(place / f"run-{name}", ignore_errors=True)
-            continue
-        (rows_dir / f"{name}.json").write_text(json.dumps(found, separators=(",", ":")))
-        bundle(rows_dir, options.out / f"rows-{options.section}-{options.worker}.tar.xz")
-        bench.tidy()
-        print(line_of(found, time.monotonic() - started), flush=True)
+    rows_dir, folder = place / "rows", place / f"run-{row['name']}"
+
+    def keep(found: Row) -> None:
+        beside = rows_dir / f"{row['name']}.part"
+        beside.write_text(json.dumps(found, separators=(",", ":")))
+        beside.replace(rows_dir / f"{row['name']}.json")
+        bundle(rows_dir, options.out / f"rows-{options.section}.tar.xz")
+        if row.get("keep") and not found["predictions"] and folder.is_dir():
+            save_adapter(folder, options.out, row["name"])
+
+    started = time.monotonic()
+    found = run_row(Bench(options.model, options.encoded, options.workers), row, section, folder, keep)
+    if not row.get("keep"):
+        shutil.rmtree(folder, ignore_errors=True)
+    print(line_of(found, time.monotonic() - started), flush=True)
+
+
+def run_all(options: argparse.Namespace) -> int:
+    """Rows in processes of their own, `options.workers` at once, until none is left that fits the time; how many ran."""
+    section = sections(options.rows)[options.section]
+    place, ends = Path(options.scratch), time.time() + options.seconds
+    done = start_over(place, options.go_on)
+    wanted = options.names or [row["name"] for row in section["row"]]
+    left = [row for row in section["row"] if row["name"] in wanted and row["name"] not in done]
+    lock, n_taken = threading.Lock(), 0
+
+    def take() -> Row | None:
+        nonlocal n_taken
+        with lock:
+            for row in left:
+                if time.time() + row.get("cost", section["cost"]) * options.slower <= ends:
+                    left.remove(row)
+                    n_taken += 1
+                    return row
+        return None
+
+    def work() -> None:
+        while row := take():
+            command = [sys.executable, "-W", "ignore", "-m", "benchmarks.ablations", *sys.argv[1:]]
+            child = subprocess.Popen([*command, "--row", row["name"]])
+            try:
+                child.wait(max(1.0, ends + LATE_S - time.time()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                print(f"{row['name']}: stopped by the clock", flush=True)
+
+    threads = [threading.Thread(target=work) for _ in range(options.workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return n_taken
 
 
 def line_of(found: Row, took_s: float) -> str:
@@ -363,17 +361,16 @@ def sections(path: Path) -> dict[str, Row]:
     return found
 
 
-def start_over(scratch: Path, go_on: bool) -> None:
-    """An empty folder, or one that holds finished rows alone."""
+def start_over(scratch: Path, go_on: bool) -> set[str]:
+    """An empty folder, or one that holds finished rows alone; the names of these."""
     if not go_on:
         shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True, exist_ok=True)
-    done = {path.stem for path in scratch.glob("rows-*/*.json")}
-    for path in [*scratch.glob("claim-*"), *scratch.glob("run-*")]:
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name.removeprefix("claim-") not in done:
-            path.unlink()
+    (scratch / "rows").mkdir(parents=True, exist_ok=True)
+    done = {path.stem for path in scratch.glob("rows/*.json") if json.loads(path.read_text())["complete"]}
+    for folder in scratch.glob("run-*"):
+        if folder.name.removeprefix("run-") not in done:
+            shutil.rmtree(folder)
+    return done
 
 
 def main() -> None:
@@ -393,29 +390,15 @@ def main() -> None:
     parser.add_argument(
         "--go-on", action="store_true", help="keep the rows of an earlier call on this machine"
     )
-    parser.add_argument("--worker", type=int)
-    parser.add_argument("--started", type=float, default=time.time())
+    parser.add_argument("--row", help="this row in this process")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    if options.worker is not None:
-        work(options)
+    if options.row:
+        run_one(options)
         return
-    start_over(Path(options.scratch), options.go_on)
-    again = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "benchmarks.ablations",
-        *sys.argv[1:],
-        "--started",
-        str(options.started),
-    ]
-    workers = [subprocess.Popen([*again, "--worker", str(i)]) for i in range(options.workers)]
-    for worker in workers:
-        worker.wait()
-    done = sorted(path.name.removeprefix("claim-") for path in Path(options.scratch).glob("claim-*"))
-    print(f"{len(done)} rows taken in {time.time() - options.started:.0f} s", flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    n_taken = run_all(options)
+    print(f"{n_taken} rows taken in {time.time() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
