@@ -1,6 +1,6 @@
 """Which recipe suits the demo: SmolLM2-135M on pocket, every recipe at the same cost on a CPU, many at a time on a GPU.
 
-    python -m benchmarks.pocket_search RECIPES.toml OUT.json MODEL [--seconds S] [--workers N] [--seeds 1 2] [NAME ...]
+    python -m benchmarks.pocket_search RECIPES.toml OUT.json MODEL [--seconds S] [--workers N] [--seeds 1 2] [NAME | NAME@SEED ...]
 
 Trained on pocket's training databases but three; scored on these three and on the dev databases. The test databases are
 not read. A recipe stops, its rate at 0, when its products have cost what the demo's minutes allow (`cost_of`): so one that
@@ -272,16 +272,25 @@ def score(verdicts: Sequence[Any], completions: Sequence[Any]) -> Recipe:
     }
 
 
+def jobs_of(
+    recipes: Sequence[Recipe], names: Sequence[str], seeds: Sequence[int]
+) -> list[tuple[Recipe, int]]:
+    """Recipes with seeds, in the order asked for: `NAME@SEED` once, `NAME` with every seed; all recipes without names."""
+    by_name = {recipe["name"]: recipe for recipe in recipes}
+    jobs = []
+    for name in names or by_name:
+        name, _, seed = name.partition("@")
+        jobs += [(by_name[name], one) for one in ([int(seed)] if seed else seeds)]
+    return jobs
+
+
 def work(options: argparse.Namespace) -> None:
     """Take recipes until none is left or the time is up."""
     file = tomllib.loads(options.recipes.read_text())
     search = Search(options.model, options.workers)
     place = Path(options.scratch)
-    jobs = [(recipe, seed) for seed in options.seeds for recipe in file["recipe"]]
     longest = 0.0
-    for recipe, seed in jobs:
-        if options.names and recipe["name"] not in options.names:
-            continue
+    for recipe, seed in jobs_of(file["recipe"], options.names, options.seeds):
         if time.time() + 1.2 * longest > options.started + options.seconds:
             return
         name = f"{recipe['name']}-{seed}".replace("/", "_").replace(" ", "_")

@@ -52,6 +52,8 @@ class DataSettings(Settings):
     test: str | None = None  # for the report; looked at once
     fraction: float = Field(1.0, gt=0, le=1)  # of the training questions
     stratify_by: tuple[Literal["evidence", "database", "difficulty", "complexity"], ...] = ("evidence",)
+    # Train only on questions whose SQL, with the end mark, has at most so many tokens. Dev and test keep all of theirs.
+    max_sql_tokens: int | None = Field(None, ge=2)
     dev_limit: int | None = Field(
         None, ge=1
     )  # at most so many dev questions, spread evenly over the databases
