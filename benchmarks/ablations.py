@@ -2,11 +2,12 @@
 
     python -m benchmarks.ablations ROWS.toml SECTION OUT --model MODEL --encoded DIR [--seconds S] [--workers N] [NAME ...]
 
+SECTION may be several, `final,choice`: rows of the second fill the time that is left after those of the first.
 Rows are taken in the order of the file while their cost still fits the time, N at once. Each row is a process of its own, so
 that it has the memory a first training has, and goes through the project's own training and decoding; what is spared is
 encoding the questions again for each. What is there of all rows is in `OUT/rows-SECTION.tar.xz` after each training and
 each data set decoded, so a run that is cut loses little; a row with `complete` false was cut. A row with `keep` leaves its
-run folder at `SCRATCH/run-NAME` and its adapter, in 16 bits, as `OUT/NAME.tar.00`, `.01`, ... Verdicts are made elsewhere
+run folder at `SCRATCH/SECTION/run-NAME` and its adapter, in 16 bits, as `OUT/NAME.tar.00`, `.01`, ... Verdicts are made elsewhere
 (`benchmarks/judge_rows.py`), from the SQL kept here.
 
 Where several rows share a card, their seconds compare with nothing; the number of workers stands in each row.
@@ -30,7 +31,7 @@ from typing import Any
 import torch
 
 from benchmarks.encoded import Encoder
-from benchmarks.row_files import bundle, compact, save_adapter
+from benchmarks.row_files import bundle, compact, save_adapter, start_over
 from groundql import tuning
 from groundql.config import Config, GenerationSettings, ModelSettings, PromptSettings, load_config
 from groundql.generating import Writer, make_prompts, read_schemas
@@ -284,7 +285,7 @@ def run_one(options: argparse.Namespace) -> None:
     """The row `options.row`, in this process."""
     section = sections(options.rows)[options.section]
     row = next(one for one in section["row"] if one["name"] == options.row)
-    place = Path(options.scratch)
+    place = Path(options.scratch) / options.section
     rows_dir, folder = place / "rows", place / f"run-{row['name']}"
 
     def keep(found: Row) -> None:
@@ -304,18 +305,20 @@ def run_one(options: argparse.Namespace) -> None:
 
 def run_all(options: argparse.Namespace) -> int:
     """Rows in processes of their own, `options.workers` at once, until none is left that fits the time; how many ran."""
-    section = sections(options.rows)[options.section]
-    place, ends = Path(options.scratch), time.time() + options.seconds
-    done = start_over(place, options.go_on)
-    wanted = options.names or [row["name"] for row in section["row"]]
-    left = [row for row in section["row"] if row["name"] in wanted and row["name"] not in done]
+    ends, left = time.time() + options.seconds, []
+    for name in options.section.split(","):
+        section = sections(options.rows)[name]
+        done = start_over(Path(options.scratch) / name, options.go_on)
+        for row in section["row"]:
+            if row["name"] not in done and (not options.names or row["name"] in options.names):
+                left.append({"cost": section["cost"], **row, "section": name})
     lock, n_taken = threading.Lock(), 0
 
     def take() -> Row | None:
         nonlocal n_taken
         with lock:
             for row in left:
-                if time.time() + row.get("cost", section["cost"]) * options.slower <= ends:
+                if time.time() + row["cost"] * options.slower <= ends:
                     left.remove(row)
                     n_taken += 1
                     return row
@@ -324,7 +327,7 @@ def run_all(options: argparse.Namespace) -> int:
     def work() -> None:
         while row := take():
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.ablations", *sys.argv[1:]]
-            child = subprocess.Popen([*command, "--row", row["name"]])
+            child = subprocess.Popen([*command, "--one", row["section"], row["name"]])
             try:
                 child.wait(max(1.0, ends + LATE_S - time.time()))
             except subprocess.TimeoutExpired:
@@ -361,18 +364,6 @@ def sections(path: Path) -> dict[str, Row]:
     return found
 
 
-def start_over(scratch: Path, go_on: bool) -> set[str]:
-    """An empty folder, or one that holds finished rows alone; the names of these."""
-    if not go_on:
-        shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / "rows").mkdir(parents=True, exist_ok=True)
-    done = {path.stem for path in scratch.glob("rows/*.json") if json.loads(path.read_text())["complete"]}
-    for folder in scratch.glob("run-*"):
-        if folder.name.removeprefix("run-") not in done:
-            shutil.rmtree(folder)
-    return done
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -390,9 +381,10 @@ def main() -> None:
     parser.add_argument(
         "--go-on", action="store_true", help="keep the rows of an earlier call on this machine"
     )
-    parser.add_argument("--row", help="this row in this process")
+    parser.add_argument("--one", nargs=2, help="a row, by section and name, in this process")
     options = parser.parse_args()
-    if options.row:
+    if options.one:
+        options.section, options.row = options.one
         run_one(options)
         return
     options.out.mkdir(parents=True, exist_ok=True)

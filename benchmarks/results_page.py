@@ -20,7 +20,10 @@ from groundql.reports.statistics import mcnemar_p, wilson
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "benchmarks" / "ablation_rows.toml"
-STORED = {name: ROOT / "benchmarks" / "results" / f"ablations-{name}.json" for name in ("choice", "final")}
+STORED = {
+    name: ROOT / "benchmarks" / "results" / f"2026-11-25-ablations-{name}.json"
+    for name in ("choice", "final")
+}
 PAGE = ROOT / "docs" / "results.md"
 PLOTS = ROOT / "docs" / "results"
 Row = dict[str, Any]
@@ -193,7 +196,7 @@ def page() -> str:
     base = Line(choice[0], "grounded")
     parts = [
         "# Results\n",
-        "Drawn by `python -m benchmarks.results_page` from `benchmarks/results/ablations-*.json`; a test draws it again and "
+        "Drawn by `python -m benchmarks.results_page` from `benchmarks/results/2026-11-25-ablations-*.json`; a test draws it again and "
         "compares. Rates are in percent of all n questions with a 95 % Wilson interval; an abstention or an undecided "
         "question is not a pass. Differences are paired, p is McNemar's exact test. What the rungs mean: "
         "[metrics.md](metrics.md).\n",

@@ -1,6 +1,7 @@
 """What comes back of an ablation's rows: completions cut to what a verdict needs, all rows as one archive, adapters in parts."""
 
 import fcntl
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -56,3 +57,15 @@ def save_adapter(run_dir: Path, out: Path, name: str) -> None:
         (out / f"{name}.tar.{i:02}").write_bytes(data[start : start + PART_BYTES])
     whole.unlink()
     shutil.rmtree(beside)
+
+
+def start_over(scratch: Path, go_on: bool) -> set[str]:
+    """An empty folder, or one that holds finished rows alone; the names of these."""
+    if not go_on:
+        shutil.rmtree(scratch, ignore_errors=True)
+    (scratch / "rows").mkdir(parents=True, exist_ok=True)
+    done = {path.stem for path in scratch.glob("rows/*.json") if json.loads(path.read_text())["complete"]}
+    for folder in scratch.glob("run-*"):
+        if folder.name.removeprefix("run-") not in done:
+            shutil.rmtree(folder)
+    return done
