@@ -310,7 +310,8 @@ def run_all(options: argparse.Namespace) -> int:
         section = sections(options.rows)[name]
         done = start_over(Path(options.scratch) / name, options.go_on)
         for row in section["row"]:
-            if row["name"] not in done and (not options.names or row["name"] in options.names):
+            asked_for = not options.names or {row["name"], f"{name}/{row['name']}"} & set(options.names)
+            if row["name"] not in done and asked_for:
                 left.append({"cost": section["cost"], **row, "section": name})
     lock, n_taken = threading.Lock(), 0
 
@@ -371,7 +372,7 @@ def main() -> None:
     parser.add_argument("rows", type=Path)
     parser.add_argument("section")
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", help="only these rows")
+    parser.add_argument("names", nargs="*", help="only these rows: NAME or SECTION/NAME")
     parser.add_argument("--model", required=True)
     parser.add_argument("--encoded", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=540)
