@@ -1,14 +1,22 @@
-"""How fast completions are written: ours free, ours grounded, and transformers' own `generate`, on the same questions.
+"""How fast completions are written, and at what cost in tokens, on the same questions in one run.
 
-    python benchmarks/decoding_speed.py MODEL --data DATA [--data DATA] [--limit N] [--profile] [--json FILE]
+    python benchmarks/decoding_speed.py MODEL --data DATA [--data DATA] [--ways WAY...] [--limit N] [--json FILE]
 
-Each way gets the same prompts, already rendered, and is timed from text to text: tokenising, reading the prompts,
-writing, and (grounded) the start of the processes that check and the compiling of each schema. Loading the model is
-not timed, nor is a first small batch that warms each way up. 16-bit weights on a GPU, adapter merged.
+| way | what is written |
+|---|---|
+| `stock` | transformers' `generate`: batches of 96, whole prompts padded on the left, the shortest first, greedy, the model's own attention |
+| `free`, `grounded` | ours, in batches as suit the device |
+| `free-64`, `grounded-64` | ours, 64 rows at once |
+| `voted` | grounded, 8 texts a question at temperature 0.7, the result that most agree on |
+| `repaired` | free, and once more with the engine's message where the query fails |
+| `values` | grounded, with values of the rows that the question mentions in the prompt (a model must be trained so to gain by it) |
 
-`stock` is what one writes with transformers: batches of 96, whole prompts padded on the left, the shortest prompts
-first, greedy, no sampling, the model's own attention. `same` is the share of texts that equal stock's: in 16 bits
-greedy texts part where two tokens are nearly equal.
+A way may be asked for twice, to see how far two runs of it lie apart. Each way gets the prompts already rendered and is
+timed from text to text: tokenising, reading the prompts, writing, running queries where it does, and (grounded) the
+start of the processes that check and the compiling of each schema. Not timed: loading, rendering, and a first batch of
+some questions that warms a way up. 16-bit weights on a GPU, adapter merged. `same` is the share of texts that equal
+stock's: in 16 bits greedy texts part where two tokens are nearly equal. Numbers are written after each way, so that a
+run that is stopped keeps those it has.
 """
 
 import argparse
@@ -19,6 +27,7 @@ import pstats
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,14 +39,24 @@ import transformers
 
 from groundql.config import GenerationSettings
 from groundql.decoding.engine import ends_of
-from groundql.generating import Writer, load_writer, make_prompts, read_schemas
+from groundql.generating import Writer, ask_all, load_writer
 from groundql.models.chat import encode_part
 from groundql.questions.load import load_data
-from groundql.records import Completion, Prompt, Turns
+from groundql.records import Completion, DataSet, Prompt, Turns
 from groundql.selecting import Asked, complete
 
-N_WARM_UP = 4
-WAYS = ("free", "grounded", "stock")
+N_WARM_UP = 32
+WAYS: dict[str, dict[str, Any]] = {  # what differs from the settings that a way starts from
+    "stock": {},
+    "free": {},
+    "grounded": {"decoding": "grounded"},
+    "free-64": {"batch_size": 64},
+    "grounded-64": {"decoding": "grounded", "batch_size": 64},
+    "voted": {"decoding": "grounded", "samples": 8, "temperature": 0.7},
+    "repaired": {"repair": True},
+    "values": {"decoding": "grounded"},
+}
+N_VALUES = 5  # of the way `values`
 Found = dict[str, Any]
 
 
@@ -47,7 +66,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("model")
     parser.add_argument("--data", action="append", required=True)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["free", "grounded", "stock"])
+    parser.add_argument("--unfinished", choices=("close", "abstain"), default="close")
     parser.add_argument("--limit", type=int, help="only the first so many questions of each")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--batch-size", type=int, help="of ours; as suits the device where not given")
@@ -126,13 +146,14 @@ def synchronize() -> None:
 def measured(
     way: str, writer: Writer, asked: Asked, options: argparse.Namespace
 ) -> tuple[Found, list[Completion]]:
-    settings = GenerationSettings(
-        max_new_tokens=options.max_new_tokens,
-        batch_size=options.batch_size,
-        kv_tokens=options.kv_tokens,
-        processes=options.processes,
-        decoding="grounded" if way == "grounded" else "free",
-    )
+    usual = {
+        "max_new_tokens": options.max_new_tokens,
+        "batch_size": options.batch_size,
+        "kv_tokens": options.kv_tokens,
+        "processes": options.processes,
+        "unfinished": options.unfinished,
+    }
+    settings = GenerationSettings(**(usual | WAYS[way]))
 
     def write(some: Asked) -> list[Completion]:
         if way == "stock":
@@ -151,14 +172,17 @@ def measured(
         "questions_per_s": round(len(completions) / seconds, 1),
         "new_tokens": n_new,
         "new_tokens_per_s": round(n_new / seconds),
+        "prompt_tokens": sum(c.n_prompt_tokens for c in completions),
+        "texts": sum(c.n_samples for c in completions),
         "at_the_limit": sum(not c.stopped for c in completions),
     }
     if torch.cuda.is_available():
         found["peak_mib"] = round(torch.cuda.max_memory_reserved() / 2**20)
-    if way == "grounded":
+    if settings.decoding == "grounded":
         found |= {
             "abstained": sum(c.status == "abstained" for c in completions),
-            "reasons": reasons_of(completions),
+            "reasons": reasons_of([c for c in completions if c.status == "abstained"]),
+            "closed": reasons_of([c for c in completions if c.closed_at is not None]),
             "backtracks": sum(c.n_backtracks for c in completions),
             "strained": sum(c.strain is not None and c.strain.largest > 0 for c in completions),
         }
@@ -168,13 +192,8 @@ def measured(
 
 
 def reasons_of(completions: list[Completion]) -> dict[str, int]:
-    """Abstentions by the first words of their reason."""
-    counts: dict[str, int] = {}
-    for completion in completions:
-        if completion.status == "abstained":
-            reason = completion.reason.split(":")[0]
-            counts[reason] = counts.get(reason, 0) + 1
-    return counts
+    """Completions by the first words of their reason."""
+    return dict(Counter(completion.reason.split(":")[0] for completion in completions))
 
 
 def profile(work: Callable[[], Any], way: str) -> None:
@@ -197,48 +216,42 @@ def main() -> None:
         data = load_data(spec)
         if options.limit:
             data = data.model_copy(update={"questions": data.questions[: options.limit]})
-        started = time.perf_counter()
-        schemas = read_schemas(data, writer.prompt.n_examples)
-        prompts, _ = make_prompts(
-            data.questions,
-            schemas,
-            settings=writer.prompt,
-            turns=writer.turns,
-            count_tokens=writer.count_tokens,
-            databases=data.databases,
-        )
-        rendering_s = round(time.perf_counter() - started, 2)
-        asked = Asked(
-            prompts=prompts, schemas=schemas, databases=data.databases, dialect=writer.prompt.dialect
-        )
-        print(
-            f"{spec}: {len(prompts)} questions, {len(schemas)} databases, prompts in {rendering_s} s",
-            flush=True,
-        )
-        texts: dict[str, list[str]] = {}
-        here: list[Found] = []
-        for way in options.ways:
-            found, completions = measured(way, writer, asked, options)
-            texts[way] = [completion.text for completion in completions]
-            here.append({"data": spec, "questions": len(prompts), "databases": len(schemas)} | found)
-            print(f"  {json.dumps(found)}", flush=True)
+        asked = rendered(writer, data)
+        stock_row: Found | None = None
+        stock_texts: list[str] = []
+        for n_way, way in enumerate(options.ways):
+            here = asked
+            if way == "values":
+                prompt = writer.prompt.model_copy(update={"values": N_VALUES})
+                here = rendered(replace(writer, prompt=prompt), data)
+            found, completions = measured(way, writer, here, options)
+            texts = [completion.text for completion in completions]
+            row = {"data": spec, "questions": len(texts), "databases": len(here.schemas)} | found
+            rows.append(row)
+            if way == "stock":
+                stock_row, stock_texts = row, texts
+            elif stock_row is not None:
+                row["times_stock"] = round(stock_row["seconds"] / row["seconds"], 1)
+                same = sum(a == b for a, b in zip(texts, stock_texts, strict=True))
+                row["same"] = round(same / len(texts), 3)
+            print(f"  {json.dumps(row)}", flush=True)
             if options.texts:
                 options.texts.mkdir(parents=True, exist_ok=True)
+                again = f"-{n_way}" if way in options.ways[:n_way] else ""
                 lines = "".join(c.model_dump_json() + "\n" for c in completions)
-                (options.texts / f"{data.name}-{data.split}-{way}.jsonl").write_text(lines)
-        stock_s = next((row["seconds"] for row in here if row["way"] == "stock"), None)
-        for row in here:
-            if stock_s and row["way"] != "stock":
-                equal = [a == b for a, b in zip(texts[row["way"]], texts["stock"], strict=True)]
-                row["times_stock"] = round(stock_s / row["seconds"], 1)
-                row["same"] = round(sum(equal) / len(equal), 3)
-                print(
-                    f"  {row['way']}: {row['times_stock']} times stock, {row['same']:.1%} of the texts the same"
-                )
-        rows += here
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(about() | {"rows": rows}, indent=1) + "\n")
+                (options.texts / f"{data.name}-{data.split}-{way}{again}.jsonl").write_text(lines)
+            if options.json:
+                options.json.parent.mkdir(parents=True, exist_ok=True)
+                options.json.write_text(json.dumps(about() | {"rows": rows}, indent=1) + "\n")
+
+
+def rendered(writer: Writer, data: DataSet) -> Asked:
+    started = time.perf_counter()
+    asked, _ = ask_all(writer, data)
+    took_s = time.perf_counter() - started
+    n, n_databases = len(asked.prompts), len(asked.schemas)
+    print(f"{data.name}: {n} questions, {n_databases} databases, prompts in {took_s:.2f} s", flush=True)
+    return asked
 
 
 def about() -> Found:

@@ -146,6 +146,7 @@ OTHER = {
     "fraction": 0.5,
     "stratify_by": ["database"],
     "dev_limit": 3,
+    "max_sql_tokens": 40,
     "packing": "none",
     "checkpointing": True,
     "cuda_graph": True,

@@ -55,6 +55,8 @@ class DataSettings(Settings):
     )
     fraction: float = Field(1.0, gt=0, le=1)  # of the training questions
     stratify_by: tuple[Literal["evidence", "database", "difficulty", "complexity"], ...] = ("evidence",)
+    # Train only on questions whose SQL, with the end mark, has at most so many tokens. Dev and test keep all of theirs.
+    max_sql_tokens: int | None = Field(None, ge=2)
     dev_limit: int | None = Field(
         None, ge=1
     )  # at most so many dev questions, spread evenly over the databases
@@ -125,6 +127,8 @@ class GenerationSettings(Settings):
     decoding: Literal["free", "grounded"] = (
         "free"  # grounded: what does not bind to the schema is never written
     )
+    # Of a grounded query that does not end by itself: brought to an end that binds, and marked; or given up.
+    unfinished: Literal["close", "abstain"] = "close"
     samples: int = Field(1, ge=1)  # texts a question
     temperature: float = Field(0.0, ge=0)  # 0: the best token each time; else drawn
     seed: int = 7  # of what is drawn

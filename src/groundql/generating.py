@@ -131,6 +131,21 @@ def find_values(
     return nearest_values(text, schema, source, settings.values)
 
 
+def ask_all(writer: Writer, data: DataSet) -> tuple[Asked, dict[str, str]]:
+    """The questions of `data` as prompts that fit, with their schemas; and why the others do not fit, by question id."""
+    schemas = read_schemas(data, writer.prompt.n_examples)
+    prompts, too_long = make_prompts(
+        data.questions,
+        schemas,
+        settings=writer.prompt,
+        turns=writer.turns,
+        count_tokens=writer.count_tokens,
+        databases=data.databases,
+    )
+    asked = Asked(prompts=prompts, schemas=schemas, databases=data.databases, dialect=writer.prompt.dialect)
+    return asked, too_long
+
+
 def write_completions(
     model: Any,
     writer: Writer,
@@ -144,30 +159,12 @@ def write_completions(
     A question whose prompt does not fit gets an empty completion that says so in `shrunk`.
     """
     check_settings(settings)
-    schemas = read_schemas(data, writer.prompt.n_examples)
-    prompts, too_long = make_prompts(
-        data.questions,
-        schemas,
-        settings=writer.prompt,
-        turns=writer.turns,
-        count_tokens=writer.count_tokens,
-        databases=data.databases,
-    )
+    asked, too_long = ask_all(writer, data)
     completions = complete(
-        model,
-        writer.loaded,
-        writer.turns,
-        Asked(
-            prompts=prompts,
-            schemas=schemas,
-            databases=data.databases,
-            dialect=writer.prompt.dialect,
-        ),
-        settings=settings,
-        on_progress=on_progress,
+        model, writer.loaded, writer.turns, asked, settings=settings, on_progress=on_progress
     )
     by_id = {completion.question_id: completion for completion in completions}
-    return prompts, [
+    return list(asked.prompts), [
         _too_long(question) if question.question_id in too_long else by_id[question.question_id]
         for question in data.questions
     ]

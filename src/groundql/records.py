@@ -206,9 +206,12 @@ class Completion(Record):
     stopped: bool = True  # the model ended by itself, not at the token limit
     shrunk: tuple[str, ...] = ()
     status: CompletionStatus = "free"
-    reason: str = ""  # of an abstention
+    reason: str = ""  # of an abstention, or why the query was closed
     strain: Strain | None = None
     n_backtracks: int = 0
+    closed_at: int | None = (
+        None  # of a query that did not end by itself: the token from which on its end was forced
+    )
     n_samples: int = 1  # texts that were written for it, repairs counted; `n_new_tokens` is of all of them
     n_agreeing: int | None = None  # of several samples, how many have this one's result; None: no vote
 

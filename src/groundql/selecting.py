@@ -118,6 +118,7 @@ def _write(
             [asked.schemas[prompt.db_id] for prompt in asked.prompts],
             samples=settings.samples,
             limit=settings.max_new_tokens,
+            closes=settings.unfinished == "close",
             n_processes=n_processes,
             engines=binds if any(binds) else (),
         )
@@ -149,6 +150,7 @@ def _write(
             reason=one.reason,
             strain=one.strain,
             n_backtracks=one.n_backtracks,
+            closed_at=one.closed_at,
         )
         return _Text(completion, one.log_probability, len(one.ids) + one.stopped)
 

@@ -193,6 +193,9 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
     used = train.model_copy(update={"questions": tuple(questions)})
     encoded = encode_labels(used, config.prompt, tokenizer, turns)
     examples, too_long = encoded.examples, encoded.n_too_long
+    if longest := config.data.max_sql_tokens:
+        examples = [example for example in examples if len(example.answer) <= longest]
+    long_sql = len(encoded.examples) - len(examples)
     shrunk = Counter(part for prompt in encoded.prompts for part in prompt.shrunk)
     dev_examples = encode_labels(dev, config.prompt, tokenizer, turns).examples if dev else []
     if encoded.n_not_in_dialect:
@@ -201,6 +204,10 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
             f"left out: {encoded.n_not_in_dialect} whose gold is not in the {config.prompt.dialect} dialect: {reasons}"
         )
     if not examples:
+        if long_sql:
+            raise AskedWrongly(
+                f"{config.data.train}: no SQL is as short as data.max_sql_tokens (now {longest}); raise it"
+            )
         if not too_long:
             raise AskedWrongly(f"{config.data.train}: no gold is in the {config.prompt.dialect} dialect")
         raise AskedWrongly(
@@ -213,6 +220,7 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
     say(
         f"training on {len(examples)} questions of {len({e.db_id for e in examples})} databases"
         + (f"; {too_long} left out: longer than prompt.max_tokens" if too_long else "")
+        + (f"; {long_sql} left out: SQL longer than data.max_sql_tokens" if long_sql else "")
         + (f"; shrunk to fit: {dict(shrunk)}" if shrunk else "; none shrunk or cut")
     )
     for line in shown_labels(examples, tokenizer):
@@ -232,6 +240,7 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
             "train_questions": len(examples),
             "train_questions_too_long": too_long,
             "train_questions_not_in_dialect": encoded.n_not_in_dialect,
+            **({"train_questions_sql_too_long": long_sql} if long_sql else {}),
             **counts,
             **{f"shrunk_{k}": v for k, v in shrunk.items()},
             **({"processes": processes.n_processes()} if processes.n_processes() > 1 else {}),

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from groundql import tuning
+from groundql.models.load import load_tokenizer
+from groundql.models.source import find_base
 from groundql.training.run_folder import read_run, write_run
 from tests.command import groundql
 from tests.small_data import CLUB, DEV, SHOP, TRAIN, write_config
@@ -80,6 +82,36 @@ def test_what_dev_holds_too_is_left_out_and_counted(tmp_path, config):
         "left_out_asked_in_dev_or_test": 1,
         "left_out_gold_in_dev_or_test": 1,
     }
+
+
+def test_questions_with_long_sql_are_left_out_of_training_alone_where_the_settings_say_so(
+    tmp_path, config, tiny_dir
+):
+    tokenizer = load_tokenizer(find_base(tiny_dir))
+
+    def n_tokens(sql):
+        return len(tokenizer(sql, add_special_tokens=False).input_ids) + 1  # and the end mark
+
+    longest = n_tokens(TRAIN[1][1])
+    kept = [text for text, sql in TRAIN if n_tokens(sql) <= longest]
+    assert 1 < len(kept) < len(TRAIN)
+    limit = ("--set", f"data.max_sql_tokens={longest}")
+    ended = groundql("train", config, "--out", tmp_path / "run", *limit)
+    assert ended.status == 0, ended.stderr
+    n_long = len(TRAIN) - len(kept)
+    assert (
+        f"training on {len(kept)} questions of 1 databases; {n_long} left out: SQL longer than data.max_sql_tokens"
+        in ended.stderr
+    )
+    counts = read_run(tmp_path / "run").counts
+    assert (counts["train_questions"], counts["train_questions_sql_too_long"]) == (len(kept), n_long)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert any(
+        "eval_loss" in line for line in logged
+    )  # dev's SQL is longer, and its loss is there all the same
+    ended = groundql("train", config, "--out", tmp_path / "none", "--set", "data.max_sql_tokens=2")
+    assert ended.status == 2
+    assert "no SQL is as short as data.max_sql_tokens (now 2); raise it" in ended.stderr
 
 
 def test_golds_that_do_not_bind_are_left_out_and_counted(tmp_path, config):

@@ -47,6 +47,12 @@ class AnyScope:
     def why_not(self, state, piece):
         return ""
 
+    def passed_over(self, state):
+        return "", 0
+
+    def ways_on(self, state):
+        return ()
+
 
 class OpenGate:
     """A gate that lets everything through."""

@@ -45,6 +45,26 @@ class ToyConstraint:
     def rollback(self, n):
         del self.tokens[len(self.tokens) - n :]
 
+    def piece(self, token):
+        return b" %d" % token
+
+    def stranded(self, least):
+        return 0 if len(self.tokens) > least + 1 and self.tokens[-1] % 11 == 0 else None
+
+    def ending(self, limit):
+        """Among a few tokens only, the first that lead to an end."""
+        for token in (*sorted(self.ends), *range(0, self.n_tokens, 7)):
+            if self.why(token) is not None or limit < 1:
+                continue
+            if token in self.ends:
+                return (token,)
+            self.tokens.append(token)
+            rest = self.ending(limit - 1)
+            self.tokens.pop()
+            if rest:
+                return (token, *rest)
+        return None
+
     def mask(self):
         return np.array([token in self.ends or self.why(token) is None for token in range(self.n_tokens)])
 

@@ -192,7 +192,11 @@ def _measured(
 
     if too_long:
         note += f"; {len(too_long)} left out: longer than prompt.max_tokens"
-    return Lengths([lengths_of(prompt) for prompt in prompts], source, note)
+    lengths = [lengths_of(prompt) for prompt in prompts]
+    if longest := config.data.max_sql_tokens:
+        lengths = [one for one in lengths if one.n_answer <= longest] or lengths
+        note += f"; SQL of at most {longest} tokens"
+    return Lengths(lengths, source, note)
 
 
 def _assumed(config: Config, reason: str) -> Lengths:

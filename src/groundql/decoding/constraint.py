@@ -9,7 +9,7 @@ One matcher is compiled for each (tokenizer, schema) and kept; a row copies it i
 
 import copy
 from collections import Counter, OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,12 +17,14 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 
-from groundql.decoding.gate import Gate
-from groundql.decoding.grammar import lark_text, sql_rules
+from groundql.decoding.ending import EndingSearch
+from groundql.decoding.gate import Gate, first_use
+from groundql.decoding.grammar import function_names, lark_text, sql_rules
 from groundql.decoding.scope import ScopeTracker
 from groundql.records import Schema
 
 Refusal = Literal["grammar", "scope", "gate"]
+N_TEXTS = 20_000  # pieces whose tokens are kept for each vocabulary
 N_SCHEMAS = 256  # compiled constraints kept for each vocabulary; one takes about 1 MB
 
 
@@ -41,6 +43,12 @@ class Tracker(Protocol):
     def why_not(self, state: Any, piece: str) -> str:
         """Why `advance` says None."""
 
+    def passed_over(self, state: Any) -> tuple[str, int]:
+        """An alias that waits for its source, and how many sources of higher number are declared; ("", 0) if none."""
+
+    def ways_on(self, state: Any) -> Iterable[str]:
+        """Pieces that may bring the text nearer to its end, likely ones first."""
+
 
 class Vocabulary:
     """A tokenizer's tokens as bytes, which of them end a text, and the constraints compiled for it."""
@@ -52,6 +60,7 @@ class Vocabulary:
         self.n_tokens = self.matcher_tokens.vocab_size
         self.n_logits = max(n_logits or 0, self.n_tokens)
         self._pieces: dict[int, bytes] = {}
+        self._texts: dict[str, tuple[int, ...]] = {}
         self._compiled: OrderedDict[str, Constraints] = OrderedDict()
 
     def piece(self, token: int) -> bytes:
@@ -60,6 +69,19 @@ class Vocabulary:
         if piece is None:
             piece = self._pieces[token] = self.matcher_tokens.decode_bytes([token])
         return piece
+
+    def tokens_of(self, text: str) -> tuple[int, ...]:
+        """Tokens that write `text`, whatever stands before it."""
+        known = self._texts.get(text)
+        if known is None:
+            data = text.encode()
+            tokens = self.matcher_tokens.tokenize_bytes(data)
+            if self.matcher_tokens.decode_bytes(tokens) != data:
+                tokens = self.matcher_tokens.greedy_tokenize(text)
+            if len(self._texts) >= N_TEXTS:
+                self._texts.clear()
+            known = self._texts[text] = tuple(tokens)
+        return known
 
     def constraints(self, schema: Schema) -> "Constraints":
         """The constraints of `schema` on this vocabulary, compiled at the first call (about 10 ms) and then kept."""
@@ -87,7 +109,7 @@ class Constraints:
         """`tracker` and `gate` are those of the schema where none is given."""
         self.vocabulary = vocabulary
         self.schema = schema
-        self.tracker: Tracker = tracker or ScopeTracker(schema)
+        self.tracker: Tracker = tracker or ScopeTracker(schema, function_names())
         self.gate = gate or Gate(schema)
         self.matcher = LLMatcher(vocabulary.matcher_tokens, lark_text(sql_rules(schema)))
         assert not self.matcher.is_error(), self.matcher.get_error()
@@ -177,6 +199,36 @@ class RowConstraint:
             admitted[: vocabulary.n_tokens] = np.unpackbits(bits, bitorder="little")[: vocabulary.n_tokens]
         admitted[list(vocabulary.ends)] = may_end
         return admitted
+
+    def stranded(self, least: int) -> int | None:
+        """The place of the token that named an alias which at least `least` sources of higher number have passed over.
+
+        Some table was meant that lacks the column named with it; None where there is no such alias.
+        """
+        scope = self._points[-1].scope
+        alias, n = self._tracker.passed_over(scope)
+        if n < least:
+            return None
+        query = self.query
+        start = max(query.rfind("SELECT "), 0)
+        offset = first_use(alias, query[start:])
+        return None if offset is None else self.token_at(start + offset)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that `token` writes."""
+        return self._vocabulary.piece(token)
+
+    def ending(self, limit: int) -> tuple[int, ...] | None:
+        """At most `limit` tokens, an end token last, after which the text is a query that the gate lets through.
+
+        None where the search finds none (see `ending.py`). About a millisecond.
+        """
+        point = self._points[-1]
+        if point.ended or point.cut or limit < 1:
+            return None
+        if point.closed:
+            return (min(self._vocabulary.ends),)
+        return EndingSearch(self._constraints, self._matcher.deep_copy(), self.query, limit).run(point.scope)
 
     def why_not(self, token: int) -> str:
         """Why `token` may not come next, for people; "" where it may."""

@@ -36,6 +36,8 @@ class Stepper:
     def _capture(self) -> None:
         """Capture the step. A model that cannot be captured is stepped through without, and gives the same."""
         graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        torch._C._cuda_clearCublasWorkspaces()  # each graph makes its own, in memory that goes with it
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._slots.step()
@@ -43,6 +45,8 @@ class Stepper:
             self._graphs_left = False
             torch.cuda.synchronize()
             return
+        finally:
+            torch._C._cuda_clearCublasWorkspaces()
         self._graph = graph
 
 

@@ -15,6 +15,7 @@ import torch
 from groundql.config import GenerationSettings
 from groundql.decoding.attention import decoding_attention
 from groundql.decoding.batch import Batch, Pace
+from groundql.decoding.closing import N_OFFERED
 from groundql.decoding.crew import Crew, LocalCrew
 from groundql.decoding.rows import FreeRow, Written
 from groundql.decoding.schedule import Capacity, Row
@@ -24,7 +25,6 @@ from groundql.records import Prompt, Turns
 
 CPU_KV_TOKENS = 65_536
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 256
-N_BEST = 32  # tokens offered to a constraint before the whole vocabulary is asked for
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def decode(
             if on_progress:
                 on_progress(n_done)
 
-    choosing = Choosing(N_BEST if crew else 1, settings.temperature)
+    choosing = Choosing(N_OFFERED if crew else 1, settings.temperature)
     with torch.inference_mode(), decoding_attention(model):
         Batch(
             model,

@@ -20,22 +20,23 @@ def grounded_crew(
     samples: int,
     limit: int,
     n_processes: int,
+    closes: bool = True,
     engines: Sequence[Binds | None] = (),
 ) -> Iterator[Crew]:
     """Choosers for rows by place: row i is a text for a question on `schemas[i // samples]`.
 
-    `limit`: tokens of a text, the end token among them. `n_processes`: 0 for none beside this one. `engines`: for
-    each schema what another engine than SQLite says of a query, or None; it is asked in those processes.
+    `limit`: tokens of a text, the end token among them. `closes`: texts that do not end by themselves are closed.
+    `n_processes`: 0 for none beside this one. `engines`: for each schema what another engine than SQLite says of a
+    query, or None; it is asked in those processes.
     """
     gates = [Gate(schema, binds) if binds else None for schema, binds in zip(schemas, engines, strict=False)]
 
     def make(place: int) -> GroundedRow:
-        schema = schemas[place // samples]
-        constraints = vocabulary.constraints(schema)
+        constraints = vocabulary.constraints(schemas[place // samples])
         gate = gates[place // samples] if gates else None
         if gate is not None:
             constraints = constraints.gated(gate)
-        return GroundedRow(constraints.start(), vocabulary.ends, limit)
+        return GroundedRow(constraints.start(), vocabulary.ends, limit, closes=closes)
 
     if not n_processes:
         yield LocalCrew(make)

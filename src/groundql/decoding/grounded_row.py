@@ -10,6 +10,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from groundql.decoding import closing as closings
+from groundql.decoding.closing import Closing
 from groundql.decoding.constraint import RowConstraint
 from groundql.decoding.rows import Feed, Written, strain_of
 from groundql.decoding.single_row import MAX_BACKTRACKS, MAX_TRIES, WORK, Retreat, choose, fault_place
@@ -19,9 +21,20 @@ from groundql.records import CompletionStatus
 class GroundedRow:
     """Chooses for one row, and goes back where it comes to a dead end."""
 
-    def __init__(self, constraint: RowConstraint, ends: Collection[int], budget: int) -> None:
-        """`constraint` is at its start; `budget`: tokens of the text, the end token among them."""
+    def __init__(
+        self, constraint: RowConstraint, ends: Collection[int], budget: int, *, closes: bool = True
+    ) -> None:
+        """`constraint` is at its start; `budget`: tokens of the text, the end token among them.
+
+        `closes`: a row that does not end by itself is closed (`closing.py`); without, it abstains.
+        """
         self._constraint = constraint
+        self._closes = closes
+        self._closing: Closing | None = None
+        self._closing_why = ""
+        self._close_at = budget - closings.reserve(budget)
+        self._n_loops = 0
+        self._n_jumps = 0
         self._ends = frozenset(ends)
         self._budget = budget
         self._ids: list[int] = []
@@ -53,12 +66,22 @@ class GroundedRow:
         """Choose for as long as the tokens at hand allow it."""
         while True:
             place = len(self._ids)
-            if self._work == WORK * self._budget:
-                return self._written("abstained", "work budget")
+            if self._closing is None and self._work == WORK * self._budget:
+                if not self._close("work budget"):
+                    return self._written("abstained", "work budget")
+                continue
+            if self._closing is None and place == self._close_at:
+                self._close_at += closings.STEP
+                if self._jump(in_trouble=True) or self._close("token budget", at_once=False):
+                    continue
             if place == self._budget:
                 return self._written("abstained", "token budget")
             if place == len(self._offers):
                 return self._feed()
+            if self._closing is not None:
+                if self._take_closing(self._closing):
+                    return self._written("answer", self._closing_why)
+                continue
             refused: list[float] = []
             token, log_probability, is_gated = -1, 0.0, False
             for offered, log_probability in zip(*map(np.ndarray.tolist, self._offers[place]), strict=True):
@@ -91,19 +114,76 @@ class GroundedRow:
             if token in self._ends:
                 return self._written("answer")
             self._ids.append(token)
-            return None
+            self._jump(in_trouble=False)
+            return self._break_loop()
         if place == 0:
             return self._written("abstained", "dead end")
         back_to = fault_place(self._constraint, self._retreat) if is_gated else self._retreat.place(place)
         if back_to is None:  # the gate's message names nothing in the text: try other tokens than the end
             self._bans[place] |= {end: self._offered(place, end) for end in self._ends}
             return None
-        if self._n_backtracks == MAX_BACKTRACKS:
-            return self._written(
-                "abstained", f"gate: {self._constraint.gate_error}" if is_gated else "dead end"
-            )
+        if self._n_backtracks >= MAX_BACKTRACKS:
+            if self._jump(in_trouble=True):
+                return None
+            reason = f"gate: {self._constraint.gate_error}" if is_gated else "dead end"
+            return None if self._close(reason) else self._written("abstained", reason)
         self._go_back(back_to)
         return None
+
+    def _break_loop(self) -> Written | None:
+        """Go back where the last token has made a loop whole. What is written, if that ends the row."""
+        place = closings.loop_place(self._ids, self._constraint)
+        if place is None:
+            return None
+        if self._jump(in_trouble=True):
+            return None
+        self._n_loops += 1
+        self._go_back(place)
+        if self._n_loops <= closings.MAX_LOOPS or self._close("loop"):
+            return None
+        return self._written("abstained", "loop")
+
+    def _jump(self, *, in_trouble: bool) -> bool:
+        """Go back to an alias that was named too early; whether there is one."""
+        if self._n_jumps == closings.MAX_JUMPS:
+            return False
+        place = closings.jump_place(self._ids, self._constraint, in_trouble=in_trouble)
+        if place is None:
+            return False
+        self._n_jumps += 1
+        self._go_back(place)
+        return True
+
+    def _close(self, why: str, *, at_once: bool = True) -> bool:
+        """Begin to close the row, some tokens back where need be; False where it cannot or shall not be closed."""
+        if not self._closes:
+            return False
+        self._closing = closings.begun(self._constraint, self._ids, self._budget, at_once=at_once)
+        if self._closing is None:
+            return False
+        self._closing_why = why
+        place = self._closing.begun_at
+        self._bans.clear()
+        del self._ids[place:], self._refused[place:], self._log_probabilities[place:]
+        del self._offers[place + 1 :]
+        return True
+
+    def _take_closing(self, closing: Closing) -> bool:
+        """Take the next token of a row that is being closed; whether that ended it."""
+        ids, log_probabilities = map(np.ndarray.tolist, self._offers[len(self._ids)])
+        token, n_before, self._closing = closings.step(
+            closing, len(self._ids), ids, self._constraint, self._ends
+        )
+        self._work += 1
+        mass = sum(map(math.exp, log_probabilities[:n_before]))
+        self._refused.append(mass)
+        of_token = log_probabilities[n_before] if n_before < len(ids) else math.log(max(1e-9, 1 - mass))
+        self._log_probabilities.append(of_token)
+        self._constraint.consume(token)
+        if token in self._ends:
+            return True
+        self._ids.append(token)
+        return False
 
     def _go_back(self, place: int) -> None:
         """Drop what stands from `place` on and ban there what stood there."""
@@ -135,5 +215,6 @@ class GroundedRow:
             strain=strain_of(self._refused),
             n_refused=sum(self._constraint.refusals.values()),
             n_backtracks=self._n_backtracks,
+            closed_at=self._closing.begun_at if self._closing is not None else None,
             work=self._work,
         )

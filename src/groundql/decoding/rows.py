@@ -20,12 +20,13 @@ class Written:
     ids: tuple[int, ...]
     status: CompletionStatus
     stopped: bool  # the end token came before the limit
-    reason: str = ""  # why it abstained
+    reason: str = ""  # why it abstained, or why it was closed
     sql: str | None = None  # the query that the gate let through
     log_probability: float = 0.0  # of all tokens and the end, by the model alone
     strain: Strain | None = None  # of a row under a constraint
     n_refused: int = 0  # tokens that the constraint refused
     n_backtracks: int = 0
+    closed_at: int | None = None  # the token from which on it was closed (`closing.py`)
     work: int = 0  # tokens chosen, those that were dropped again among them
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from groundql.decoding import closing as closings
 from groundql.decoding.constraint import Refusal, RowConstraint
 from groundql.decoding.gate import ENGINE, first_use, named_in
 
@@ -42,11 +43,11 @@ class GroundedText:
 
     ids: tuple[int, ...]  # without the end token
     status: Literal["answer", "abstained"]
-    reason: (
-        str  # of an abstention: "dead end", "token budget", "work budget" or "gate: ..." with SQLite's words
-    )
+    # Of an abstention or a closed answer: "dead end", "loop", "token budget", "work budget" or "gate: ..." with SQLite's words.
+    reason: str
     strain: tuple[Strain, ...]  # of each token, the end token last
     n_backtracks: int
+    closed_at: int | None = None  # the token from which on it was closed (`closing.py`)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def decode_grounded_row(
     constraint: RowConstraint,
     ends: Collection[int],
     budget: int,
+    *,
+    closes: bool = True,
 ) -> GroundedText:
     """The query that greedy decoding under `constraint` comes to, or an abstention with its reason.
 
@@ -88,47 +91,140 @@ def decode_grounded_row(
         next_logits: (n_logits,) floats for what follows the tokens given; asked once for each text.
         constraint: a row at its start; it is left at the text that is returned.
         ends: tokens that end a text.
-        budget: tokens in one text; the steps of all attempts together are at most `WORK` times as many.
+        budget: tokens in one text; before it is closed, the steps of all attempts are at most `WORK` times as many.
+        closes: whether a text that does not end by itself is closed (`closing.py`).
     """
-    ids: list[int] = []
-    rows: list[np.ndarray] = []  # the logits of each place, kept: going back computes nothing anew
-    strain: list[Strain] = []
-    bans: defaultdict[int, set[int]] = defaultdict(set)
-    n_backtracks = 0
-    retreat = Retreat()
+    return _SingleRow(next_logits, constraint, frozenset(ends), budget, closes).run()
 
-    def ended(status: Literal["answer", "abstained"], reason: str = "") -> GroundedText:
-        return GroundedText(tuple(ids), status, reason, tuple(strain), n_backtracks)
 
-    for _ in range(WORK * budget):
-        place = len(ids)
-        if place == budget:
-            return ended("abstained", "token budget")
-        if place == len(rows):
-            rows.append(next_logits(ids))
-        choice = choose(rows[place], constraint, bans[place])
-        if choice.token is not None:
-            strain.append(strain_of(rows[place], choice.refused, bans[place]))
-            if choice.token in ends:
-                return ended("answer")
-            constraint.consume(choice.token)
-            ids.append(choice.token)
-            continue
+class _SingleRow:
+    """The loop over one row."""
+
+    def __init__(
+        self,
+        next_logits: Callable[[Sequence[int]], np.ndarray],
+        constraint: RowConstraint,
+        ends: frozenset[int],
+        budget: int,
+        closes: bool,
+    ) -> None:
+        self.next_logits = next_logits
+        self.constraint = constraint
+        self.ends = ends
+        self.budget = budget
+        self.closes = closes
+        self.ids: list[int] = []
+        self.rows: list[np.ndarray] = []  # the logits of each place, kept: going back computes nothing anew
+        self.strain: list[Strain] = []
+        self.bans: defaultdict[int, set[int]] = defaultdict(set)
+        self.n_backtracks = self.n_loops = self.n_jumps = 0
+        self.retreat = Retreat()
+
+    def run(self) -> GroundedText:
+        close_at = self.budget - closings.reserve(self.budget)
+        for _ in range(WORK * self.budget):
+            if len(self.ids) == close_at:
+                close_at += closings.STEP
+                if self.jump(in_trouble=True):
+                    continue
+                closed = self.closed("token budget", at_once=False)
+                if closed:
+                    return closed
+            if len(self.ids) == self.budget:
+                return self.ended("abstained", "token budget")
+            choice = choose(self.logits(), self.constraint, self.bans[len(self.ids)])
+            ended = self.back_from(choice) if choice.token is None else self.take(choice.token, choice)
+            if ended:
+                return ended
+        return self.closed("work budget") or self.ended("abstained", "work budget")
+
+    def logits(self) -> np.ndarray:
+        """What may follow where the row stands."""
+        if len(self.ids) == len(self.rows):
+            self.rows.append(self.next_logits(self.ids))
+        return self.rows[len(self.ids)]
+
+    def take(self, token: int, choice: Choice) -> GroundedText | None:
+        """Write `token`; the text where that ends it."""
+        self.strain.append(strain_of(self.logits(), choice.refused, self.bans[len(self.ids)]))
+        if token in self.ends:
+            return self.ended("answer")
+        self.constraint.consume(token)
+        self.ids.append(token)
+        self.jump(in_trouble=False)
+        loop = closings.loop_place(self.ids, self.constraint)
+        if loop is None or self.jump(in_trouble=True):
+            return None
+        self.n_loops += 1
+        self.go_back(loop)
+        if self.n_loops <= closings.MAX_LOOPS:
+            return None
+        return self.closed("loop") or self.ended("abstained", "loop")
+
+    def back_from(self, choice: Choice) -> GroundedText | None:
+        """Go back from a dead end; the text where that ends it."""
+        place = len(self.ids)
         if place == 0:
-            return ended("abstained", "dead end")
-        back_to = fault_place(constraint, retreat) if choice.is_gated else retreat.place(place)
+            return self.ended("abstained", "dead end")
+        back_to = fault_place(self.constraint, self.retreat) if choice.is_gated else self.retreat.place(place)
         if back_to is None:  # the gate's message names nothing in the text: try other tokens than the end
-            bans[place].update(ends)
-            continue
-        if n_backtracks == MAX_BACKTRACKS:
-            return ended("abstained", f"gate: {constraint.gate_error}" if choice.is_gated else "dead end")
-        n_backtracks += 1
-        constraint.rollback(place - back_to)
-        bans[back_to].add(ids[back_to])
-        for later in [p for p in bans if p > back_to]:
-            del bans[later]
-        del ids[back_to:], strain[back_to:], rows[back_to + 1 :]
-    return ended("abstained", "work budget")
+            self.bans[place].update(self.ends)
+            return None
+        if self.n_backtracks >= MAX_BACKTRACKS:
+            if self.jump(in_trouble=True):
+                return None
+            reason = f"gate: {self.constraint.gate_error}" if choice.is_gated else "dead end"
+            return self.closed(reason) or self.ended("abstained", reason)
+        self.go_back(back_to)
+        return None
+
+    def jump(self, *, in_trouble: bool) -> bool:
+        """Go back to an alias that was named too early; whether there is one."""
+        if self.n_jumps == closings.MAX_JUMPS:
+            return False
+        place = closings.jump_place(self.ids, self.constraint, in_trouble=in_trouble)
+        if place is None:
+            return False
+        self.n_jumps += 1
+        self.go_back(place)
+        return True
+
+    def go_back(self, place: int) -> None:
+        """Drop what stands from `place` on and ban there what stood there."""
+        self.n_backtracks += 1
+        self.constraint.rollback(len(self.ids) - place)
+        self.bans[place].add(self.ids[place])
+        for later in [p for p in self.bans if p > place]:
+            del self.bans[later]
+        self.drop(place)
+
+    def drop(self, place: int) -> None:
+        del self.ids[place:], self.strain[place:], self.rows[place + 1 :]
+
+    def closed(self, why: str, *, at_once: bool = True) -> GroundedText | None:
+        """The row closed, some tokens back where need be; None where it cannot or shall not be closed."""
+        if not self.closes:
+            return None
+        closing = closings.begun(self.constraint, self.ids, self.budget, at_once=at_once)
+        if closing is None:
+            return None
+        self.drop(closing.begun_at)
+        while True:
+            logits = self.logits()
+            offered = list(_ranked(_best(logits, closings.N_OFFERED), logits))
+            token, n_before, closing = closings.step(
+                closing, len(self.ids), offered, self.constraint, self.ends
+            )
+            self.strain.append(strain_of(logits, (), offered[:n_before]))
+            if token in self.ends:
+                return self.ended("answer", why, closing.begun_at)
+            self.constraint.consume(token)
+            self.ids.append(token)
+
+    def ended(
+        self, status: Literal["answer", "abstained"], reason: str = "", closed_at: int | None = None
+    ) -> GroundedText:
+        return GroundedText(tuple(self.ids), status, reason, tuple(self.strain), self.n_backtracks, closed_at)
 
 
 def choose(logits: np.ndarray, constraint: RowConstraint, banned: Collection[int] = ()) -> Choice:
@@ -188,17 +284,20 @@ def fault_place(constraint: RowConstraint, retreat: Retreat) -> int | None:
 
 def _proposed(logits: np.ndarray, constraint: RowConstraint) -> Iterator[int]:
     """The best tokens as they come, then those that the grammar's mask admits; -inf is never proposed."""
-    possible = np.flatnonzero(logits > -np.inf)
-    n_best = min(N_RANKED, len(possible))
-    if n_best == 0:
-        return
-    best = possible[np.argpartition(-logits[possible], n_best - 1)[:n_best]]
+    best = _best(logits, N_RANKED)
     yield from _ranked(best, logits)
-    if n_best == len(possible):
+    if len(best) < N_RANKED:
         return
     admitted = constraint.mask()[: len(logits)] & (logits > -np.inf)
     admitted[best] = False
     yield from _ranked(np.flatnonzero(admitted), logits)
+
+
+def _best(logits: np.ndarray, n: int) -> np.ndarray:
+    """The `n` tokens with the highest logits, in any order; those at -inf never."""
+    possible = np.flatnonzero(logits > -np.inf)
+    n = min(n, len(possible))
+    return possible[np.argpartition(-logits[possible], n - 1)[:n]] if n else possible
 
 
 def _ranked(tokens: np.ndarray, logits: np.ndarray) -> Iterator[int]:

@@ -5,6 +5,6 @@ Nothing here needs torch or a grammar engine.
 """
 
 from groundql.decoding.grammar.printers import gbnf_text, lark_text
-from groundql.decoding.grammar.rules import MAX_SOURCES, MAX_TEXT_CHARS, Rules, sql_rules
+from groundql.decoding.grammar.rules import MAX_SOURCES, MAX_TEXT_CHARS, Rules, function_names, sql_rules
 
-__all__ = ["MAX_SOURCES", "MAX_TEXT_CHARS", "Rules", "gbnf_text", "lark_text", "sql_rules"]
+__all__ = ["MAX_SOURCES", "MAX_TEXT_CHARS", "Rules", "function_names", "gbnf_text", "lark_text", "sql_rules"]

@@ -16,6 +16,7 @@ What the rules do not know is left to the scope tracker: which table an alias is
 set operand is, how deep parentheses go.
 """
 
+import re
 from collections.abc import Iterable
 
 from groundql.decoding.grammar.functions import arity_groups
@@ -150,6 +151,12 @@ def sql_rules(schema: Schema) -> Rules:
         for name, body in (*_LEVEL, ("call@", call_body))
     ]
     return (*_QUERY, *levels, *_AGGREGATES, *_TERMINALS, *call_terminals, *names)
+
+
+def function_names() -> frozenset[str]:
+    """The functions that the rules can call."""
+    of_rows = re.findall(r"([A-Z_]+)\(", " ".join(body for _, body in _AGGREGATES))
+    return frozenset(of_rows).union(*(names for _, names in arity_groups())) - {"OVER"}
 
 
 def _of_level(name: str, level: str) -> str:

@@ -20,7 +20,7 @@ from groundql.decoding.scope.frames import (
     seen_by_aggregates,
     with_aggregate_outside,
 )
-from groundql.decoding.scope.names import MAX_SOURCES, SOURCE_ALIASES, Refusal, Table, fold
+from groundql.decoding.scope.names import MAX_SOURCES, SOURCE_ALIASES, Refusal, Table, fold, is_source_alias
 
 FOLDED_ALIASES = tuple(fold(alias) for alias in SOURCE_ALIASES)
 
@@ -174,6 +174,30 @@ def _star_widths(block: Block, alias: str) -> set[int]:
     need = block.strict.get(alias, NO_NAMES) | block.pairs.get(alias, NO_NAMES)
     bits = block.catalog.candidates(alias, need)
     return {table.width for n, table in enumerate(block.catalog.tables) if bits >> n & 1}
+
+
+def passed_over(block: Block) -> tuple[str, int]:
+    """(alias, n): an alias that waits for its source, and how many sources of higher number stand in its place.
+
+    The dialect numbers sources in their order, so none is ever passed over where the model knows what it wants: it was
+    kept from giving that alias to the table that it meant. ("", 0) where there is none.
+    """
+    if block.phase != FROM or not (block.pairs or block.strict):
+        return "", 0
+    declared = {alias for alias, _ in block.sources}
+    found = "", 0
+    for alias in (block.pairs.keys() | block.strict.keys()) - declared:
+        if not is_source_alias(alias) or declared_outside_at_all(block, alias):
+            continue
+        beyond = sum(is_source_alias(other) and int(other[1:]) > int(alias[1:]) for other in declared)
+        if beyond > found[1]:
+            found = alias, beyond
+    return found
+
+
+def declared_outside_at_all(block: Block, alias: str) -> bool:
+    """Whether an enclosing block has a source of this alias, or may yet have one."""
+    return any(outer.is_open() or outer.source(alias) is not None for outer in outer_blocks(block))
 
 
 def can_declare(block: Block, alias: str, table: Table) -> bool:

@@ -1,14 +1,16 @@
 """The scope tracker: whether the text of a query, as far as it is written, can still bind to the schema."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from groundql.decoding.scope.clauses import ENDED, STARTING
+from groundql.decoding.scope.endings import ways_on
 from groundql.decoding.scope.expressions import OPERAND_AT
 from groundql.decoding.scope.frames import TOP, Aux, Block, Frame, block_of
 from groundql.decoding.scope.functions import deployed_functions
 from groundql.decoding.scope.lexer import checked_number, scan
 from groundql.decoding.scope.names import Refusal, schema_catalog, unquoted
+from groundql.decoding.scope.obligations import passed_over
 from groundql.decoding.scope.steps import step
 from groundql.decoding.scope.unfinished import OTHER_WORDS, can_grow
 from groundql.records import Schema
@@ -71,6 +73,18 @@ class ScopeTracker:
         except Refusal as refusal:
             return str(refusal)
         return None
+
+    def passed_over(self, state: ScopeState) -> tuple[str, int]:
+        """(alias, n): an alias that waits for its source while n sources of higher number are declared; ("", 0) if none."""
+        alias, n = passed_over(block_of(state.frame))
+        return alias.upper(), n
+
+    def ways_on(self, state: ScopeState) -> Iterator[str]:
+        """Pieces that may bring the text nearer to its end, likely ones first; a space may be needed before each.
+
+        `advance` decides about each of them.
+        """
+        return ways_on(state, self._flush, self._callable)
 
     def _read(self, state: ScopeState, piece: str) -> ScopeState:
         frame, at, aux, mode, tail = state

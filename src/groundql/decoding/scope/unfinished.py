@@ -42,7 +42,7 @@ def can_grow(
         keys = keys_from(catalog.table_spellings, written)
         return any(_fits(functions, frame, at, aux, "q", key) for key in keys)
     if at in (clauses.OUT_NAME, clauses.CTE_NAME):
-        return True
+        return at == clauses.OUT_NAME or fold(written) not in block_of(frame).cte_keys
     if is_name:
         return False
     if at == clauses.SOURCE_ALIAS:

@@ -57,6 +57,8 @@ class GraphedLoss:
             self.gradient = torch.cat([gradient.flatten() for gradient in gradients])
             self.loss = loss.detach()
             del gradients
+        # The graph's workspaces lie in its own memory: were they kept for the next one, so were all of that memory.
+        torch._C._cuda_clearCublasWorkspaces()
         self.graph = graph
 
     def replay(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:

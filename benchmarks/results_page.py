@@ -1,0 +1,345 @@
+"""Draws docs/results.md and its plots from the JSON that `benchmarks/judge_rows.py` stores; nothing on it is typed in.
+
+    python -m benchmarks.results_page [--check]
+
+`--check` draws nothing and fails where the page is not what the stored numbers give. Rows of `ablation_rows.toml` that the
+JSON does not hold are on the page as not run.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ablations import sections
+from benchmarks.judge_rows import passed_in
+from groundql.reports.statistics import mcnemar_p, wilson
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = ROOT / "benchmarks" / "ablation_rows.toml"
+STORED = {
+    name: ROOT / "benchmarks" / "results" / f"2026-11-25-ablations-{name}.json"
+    for name in ("choice", "final")
+}
+PAGE = ROOT / "docs" / "results.md"
+PLOTS = ROOT / "docs" / "results"
+Row = dict[str, Any]
+TITLES = {
+    "spider-held": "Spider, held databases",
+    "bird-held": "BIRD, held databases",
+    "bird-seen": "BIRD, random split",
+    "spider-dev": "Spider dev",
+    "real-rows": "BIRD questions on real rows",
+    "bird-dev": "BIRD dev",
+    "pocket-test": "pocket test",
+}
+WORDS = {"free": "free", "grounded": "grounded", "vote": "grounded, vote of 8, repair"}
+ALONE = ("paper",)  # tables of the choice whose rows are compared with the row above, not with the base
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row decoded in one way."""
+
+    row: Row
+    way: str
+
+    def of(self, data: str) -> Row | None:
+        """Its summary on a data set."""
+        found: Row | None = self.row.get("judged", {}).get(data, {}).get(self.way)
+        return found
+
+
+def stored(section: str) -> list[Row]:
+    """Every row of the section's file in its order: as stored, or with its name and label alone."""
+    path = STORED[section]
+    found = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.is_file() else {}
+    plan = sections(ROWS)[section]["row"]
+    return [
+        found.get(
+            row["name"],
+            {"name": row["name"], "label": row.get("label", row["name"]), "ways": row.get("ways")},
+        )
+        | {"table": row.get("table", ""), "label": row.get("label", row["name"])}
+        for row in plan
+    ]
+
+
+def lines_of(row: Row, section: str) -> Iterator[Line]:
+    """A line for each way that the row was, or would have been, decoded."""
+    ways = next(iter(row["judged"].values())) if row.get("judged") else row.get("ways")
+    for way in ways or sections(ROWS)[section]["ways"]:
+        yield Line(row, way)
+
+
+def rate_text(summary: Row | None, rung: str) -> str:
+    """`61.4 [56.1, 66.5]`, in percent of all n; a dash where the rung was not decided."""
+    if summary is None or rung not in summary["counts"]:
+        return "-"
+    n, count = summary["n"], summary["counts"][rung]
+    low, high = wilson(count, n)
+    return f"{100 * count / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def paired_text(line: Line, other: Line | None, data: Sequence[str], rung: str) -> str:
+    """Difference in points over all questions of `data`, and McNemar's p; a dash without a partner."""
+    only_a = only_b = n_all = 0
+    for name in data:
+        mine, theirs = line.of(name), other.of(name) if other else None
+        if mine is None or theirs is None or rung not in mine["bits"] or rung not in theirs["bits"]:
+            continue
+        n = mine["n"]
+        pairs = list(zip(passed_in(mine["bits"][rung], n), passed_in(theirs["bits"][rung], n), strict=True))
+        only_a += sum(a and not b for a, b in pairs)
+        only_b += sum(b and not a for a, b in pairs)
+        n_all += n
+    if not n_all:
+        return "-"
+    return f"{100 * (only_a - only_b) / n_all:+.1f}, p {mcnemar_p(only_a, only_b):.3f}"
+
+
+def cost_text(row: Row) -> list[str]:
+    """Steps, tokens, seconds, peak MiB and the settings' hash."""
+    training = row.get("training", {})
+    if not training:
+        return ["-", "-", "-", "-", row.get("config_fingerprint", "-") if row.get("judged") else "-"]
+    peak = training.get("peak_mib")
+    return [
+        f"{training['n_steps']:.0f}",
+        f"{training['trained_tokens'] / 1e6:.2f} M",
+        f"{training['elapsed_s']:.0f}",
+        f"{peak:.0f}" if peak else "-",
+        row["config_fingerprint"],
+    ]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    marks = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(one) + " |" for one in (head, marks, *rows)) + "\n"
+
+
+def choice_table(rows: Sequence[Row], base: Line) -> str:
+    """One table of the choice: each row against the base, or the row above."""
+    head = [
+        "",
+        "decoding",
+        "Spider held: `ex_strict`",
+        "BIRD held: `grounded`",
+        "BIRD held: `ex_strict` (synthetic)",
+        "BIRD held: `ast_equal`",
+        "`ex_strict` against " + ("the row above" if rows[0]["table"] in ALONE else "base") + ", points",
+        "steps",
+        "tokens",
+        "s",
+        "MiB",
+        "settings",
+    ]
+    shown, above = [], None
+    for row in rows:
+        for line in lines_of(row, "choice"):
+            if not row.get("judged"):
+                shown.append([row["label"], WORDS[line.way], "not run", *["-"] * (len(head) - 3)])
+                continue
+            partner = above if row["table"] in ALONE else Line(base.row, line.way)
+            spider, bird = line.of("spider-held"), line.of("bird-held")
+            shown.append(
+                [
+                    row["label"],
+                    WORDS[line.way],
+                    rate_text(spider, "ex_strict"),
+                    rate_text(bird, "grounded"),
+                    rate_text(bird, "ex_strict"),
+                    rate_text(bird, "ast_equal"),
+                    paired_text(line, partner, ("spider-held", "bird-held"), "ex_strict"),
+                    *cost_text(row),
+                ]
+            )
+            above = line
+    return table(head, shown)
+
+
+def final_table(rows: Sequence[Row], data: str) -> str:
+    """One evaluation set: every row and way, each against the line above."""
+    synthetic = " (synthetic)" if data == "bird-dev" else ""
+    head = ["", "decoding", "`sqlglot_accepts`", "`parsed`", "`grounded`", "`ran`", f"`ex_bird`{synthetic}",
+            f"`ex_strict`{synthetic}", "`ast_equal`", f"R-VES{synthetic}", "abstained", "`ex_strict` against the line above"]  # fmt: skip
+    shown: list[list[str]] = []
+    above: Line | None = None
+    for row in rows:
+        for line in lines_of(row, "final"):
+            found = line.of(data)
+            if found is None:
+                if not row.get("judged"):
+                    shown.append([row["label"], WORDS[line.way], "not run", *["-"] * (len(head) - 3)])
+                continue
+            rungs = ("sqlglot_accepts", "parsed", "grounded", "ran", "ex_bird", "ex_strict", "ast_equal")
+            shown.append(
+                [
+                    row["label"],
+                    WORDS[line.way],
+                    *(rate_text(found, rung) for rung in rungs),
+                    f"{found['means']['r_ves']:.3f}" if "r_ves" in found["means"] else "-",
+                    str(found["abstained"]),
+                    paired_text(line, above, (data,), "ex_strict"),
+                ]
+            )
+            above = line
+    return table(head, shown)
+
+
+def page() -> str:
+    """The whole of docs/results.md."""
+    choice, final = stored("choice"), stored("final")
+    base = Line(choice[0], "grounded")
+    parts = [
+        "# Results\n",
+        "Drawn by `python -m benchmarks.results_page` from `benchmarks/results/2026-11-25-ablations-*.json`; a test draws it again and "
+        "compares. Rates are in percent of all n questions with a 95 % Wilson interval; an abstention or an undecided "
+        "question is not a pass. Differences are paired, p is McNemar's exact test. What the rungs mean: "
+        "[metrics.md](metrics.md).\n",
+        about(choice, final),
+        "## On the evaluation sets\n",
+        "Asked once per row, after everything was chosen below. Databases of these sets are in no training set "
+        "(preflight).\n",
+    ]
+    plan = sections(ROWS)["final"]
+    order = ["untuned", "paper", "paper-schema", "ours", "ours-8"]
+    rows = sorted(final, key=lambda row: order.index(row["name"]) if row["name"] in order else len(order))
+    for data in plan["ask"]:
+        n = next((line.of(data) for row in rows for line in lines_of(row, "final") if line.of(data)), None)
+        size = f", n = {n['n']}" if n else ""
+        parts += [f"### {TITLES[data]}{size}\n", final_table(rows, data)]
+    parts += [
+        "What they cost:\n",
+        table(
+            ["", "steps", "tokens", "training, s", "peak MiB", "settings", "decoding, s a set"],
+            [[row["label"], *cost_text(row), decoding_text(row)] for row in rows if row.get("judged")],
+        ),
+        "## Chosen on held databases of the training sets\n",
+        "12 databases of BIRD train (200 questions) and 20 of Spider train (300) are held out of every row here "
+        "(`benchmarks/ablation_data.py`). BIRD train comes without rows: its `ex_strict` is taken on random rows and named "
+        "synthetic. The base row is 45 % of the rest, one epoch; each other row changes what its label says, "
+        "so that differences within about 3 points are those of two seeds. MiB of the first 22 rows include about 100 for every "
+        "row that the same process had trained before: a CUDA graph left its workspaces behind, which it no longer does.\n",
+        "![scores of the rows](results/choice.png)\n",
+    ]
+    for name in dict.fromkeys(row["table"] for row in choice):
+        members = [row for row in choice if row["table"] == name]
+        parts += [f"### {name[0].upper()}{name[1:]}\n", choice_table(members, base)]
+    parts += [
+        "## Loss\n",
+        "![loss over steps](results/loss.png)\n",
+        "## Commands\n",
+        "The folders `data/*/fit` and `data/*/held` are made by `python -m benchmarks.ablation_data`.\n",
+        *[
+            f"- `{row['config_fingerprint']}` {row['label']}: `{row['command']}`"
+            for row in (*rows, *choice)
+            if row.get("judged")
+        ],
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def decoding_text(row: Row) -> str:
+    """`Spider dev free 8.1, grounded 6.4`."""
+    shown = []
+    for name, ways in row.get("decoding", {}).items():
+        seconds = ", ".join(f"{way} {notes['seconds']:.1f}" for way, notes in ways.items())
+        shown.append(f"{TITLES[name]} {seconds}")
+    return "; ".join(shown)
+
+
+def about(choice: Sequence[Row], final: Sequence[Row]) -> str:
+    """Where the rows were run."""
+    ran = [row for row in (*choice, *final) if row.get("judged")]
+    if not ran:
+        return "Nothing has been run yet.\n"
+    devices = sorted({row["device"] for row in ran})
+    workers = sorted({row["workers"] for row in ran})
+    versions = ran[0]["versions"]
+    shown = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("torch", "transformers", "peft", "bitsandbytes")
+        if name in versions
+    )
+    return (
+        f"Qwen2.5-Coder-0.5B-Instruct, weights from a Q4_K_M GGUF file. {' and '.join(devices)}; {shown}. Up to {max(workers)} rows "
+        f"ran on the card at a time, so seconds compare roughly, and only within a table. {len(ran)} of {len(choice) + len(final)} "
+        "rows were run.\n"
+    )
+
+
+def draw_plots() -> None:
+    """Scores of the choice with their intervals, and loss curves."""
+    from matplotlib.figure import Figure
+
+    PLOTS.mkdir(exist_ok=True)
+    rows = [row for row in stored("choice") if row.get("judged")]
+    lines = [
+        (row, line)
+        for row in rows
+        for line in lines_of(row, "choice")
+        if line.way == "grounded" and line.of("spider-held")
+    ]
+    figure = Figure(figsize=(7.5, 0.6 + 0.24 * max(1, len(lines))), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (_, line) in enumerate(lines):
+        for name, colour, shift in (("spider-held", "tab:blue", -0.12), ("bird-held", "tab:orange", 0.12)):
+            found = line.of(name)
+            if found and "ex_strict" in found["counts"]:
+                count, n = found["counts"]["ex_strict"], found["n"]
+                low, high = wilson(count, n)
+                axes.plot([100 * low, 100 * high], [place + shift] * 2, color=colour, linewidth=1)
+                axes.plot(
+                    100 * count / n,
+                    place + shift,
+                    "o",
+                    color=colour,
+                    markersize=4,
+                    label=TITLES[name] if not place else None,
+                )
+    axes.set_yticks(range(len(lines)), [row["label"] for row, _ in lines], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("ex_strict, % (BIRD: synthetic rows), grounded decoding")
+    if lines:
+        axes.legend(fontsize=7)
+    figure.savefig(PLOTS / "choice.png", dpi=110, metadata={"Software": None})
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for row in [*stored("final"), *rows][:9]:
+        if row.get("log"):
+            axes.plot(
+                [step for step, _ in row["log"]],
+                [loss for _, loss in row["log"]],
+                label=row["label"][:46],
+                linewidth=1,
+            )
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss a label token")
+    axes.set_yscale("log")
+    if axes.lines:
+        axes.legend(fontsize=6)
+    figure.savefig(PLOTS / "loss.png", dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        sys.exit(
+            0
+            if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
+            else f"{PAGE} is not what the stored rows give"
+        )
+    PAGE.write_text(page(), encoding="utf-8")
+    draw_plots()
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
