@@ -136,6 +136,8 @@ def leaves(settings: BaseModel, path: tuple[str, ...] = ()) -> list[tuple[tuple[
 
 # A second possible value, where flipping, adding one or a new text is none.
 OTHER = {
+    "engine": "vllm",
+    "unfinished": "abstain",
     "dialect": "raw",
     "quantization": "fp4",
     "max_minutes": 5.0,

@@ -19,14 +19,17 @@ from groundql.records import Completion, DatabaseFiles, DataSet, Prompt, Questio
 from groundql.selecting import Asked, complete
 
 if TYPE_CHECKING:
+    from groundql.decoding.vllm_engine import VllmModel
     from groundql.models.load import LoadedModel
+
+ROOM_FOR_REPAIR = 512  # tokens by which a failed query and the engine's message lengthen a prompt
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
     """A loaded model with what it needs to be asked: marks and prompt settings."""
 
-    loaded: "LoadedModel"
+    loaded: "LoadedModel | VllmModel"
     turns: Turns
     prompt: PromptSettings
 
@@ -43,15 +46,18 @@ def load_writer(
     quantization: str | None = None,
     prompt: PromptSettings | None = None,
     merge: bool | None = None,
+    generation: GenerationSettings | None = None,
 ) -> Writer:
     """The model called `name`: a run folder with its adapter and prompt, what `groundql export` made of one, or a base.
 
     A run's base is held as it was in training; a base model of its own is held dense unless `quantization` says.
     `merge`: adapter and 4-bit weights become plain 16-bit ones, which take more memory and are faster; None: on a GPU.
+    `generation` names the engine; with vLLM the base is in 16 bits and the adapter beside it.
 
     Raises:
         ModelMissing: nothing of that name, or no weights there.
         AskedWrongly: the adapter was trained with a prompt that this version does not render.
+        DependencyMissing: vLLM is asked for and not installed.
     """
     from groundql.models.load import (
         LoadedModel,
@@ -59,6 +65,7 @@ def load_writer(
         load_adapter,
         load_base,
         load_tokenizer,
+        weights_place,
     )
     from groundql.training.run_folder import read_run, read_settings
 
@@ -78,6 +85,15 @@ def load_writer(
             f"{name} was trained with prompt {trained.prompt_fingerprint}, this version renders "
             f"{prompt_fingerprint(prompt, turns)}: use the version that trained it ({trained.versions.get('groundql')})"
         )
+    if generation and generation.engine == "vllm":
+        from groundql.decoding.vllm_engine import load_vllm
+
+        longest = prompt.max_tokens + ROOM_FOR_REPAIR
+        adapter_dir = run_dir / "adapter" if run else None
+        inside = load_vllm(
+            weights_place(source), tokenizer, adapter_dir, settings=generation, prompt_tokens=longest
+        )
+        return Writer(loaded=inside, turns=turns, prompt=prompt)
     model = load_base(source, settings, device=device)
     if run:
         model = load_adapter(model, run_dir / "adapter")
@@ -158,7 +174,7 @@ def write_completions(
 
     A question whose prompt does not fit gets an empty completion that says so in `shrunk`.
     """
-    check_settings(settings)
+    check_settings(settings, data)
     asked, too_long = ask_all(writer, data)
     completions = complete(
         model, writer.loaded, writer.turns, asked, settings=settings, on_progress=on_progress
@@ -170,10 +186,16 @@ def write_completions(
     ]
 
 
-def check_settings(settings: GenerationSettings) -> None:
-    """Raise AskedWrongly for settings that make no sense together."""
+def check_settings(settings: GenerationSettings, data: DataSet) -> None:
+    """Raise AskedWrongly for settings that make no sense together, or not on these databases."""
     if settings.samples > 1 and not settings.temperature:
         raise AskedWrongly("several samples need a temperature above 0: without one they are all the same")
+    ours = [name for name in ("kv_tokens", "processes") if getattr(settings, name) is not None]
+    if settings.engine == "vllm" and ours:
+        raise AskedWrongly(f"{ours[0]} is a setting of the own engine; vLLM has none like it")
+    others = [files.db_id for files in data.databases.values() if files.dialect != "sqlite"]
+    if settings.engine == "vllm" and settings.decoding == "grounded" and others:
+        raise AskedWrongly(f"vLLM's queries are bound to SQLite's rules, and {others[0]} is not SQLite; leave out --engine vllm")
 
 
 def _too_long(question: Question) -> Completion:

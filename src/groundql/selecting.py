@@ -21,6 +21,8 @@ from groundql.records import Completion, DatabaseFiles, Outcome, Prompt, Schema,
 from groundql.verdicts.rows import cell_key
 
 if TYPE_CHECKING:
+    from groundql.decoding.rows import Decoded
+    from groundql.decoding.vllm_engine import VllmModel
     from groundql.models.load import LoadedModel
 
 DEADLINE_S = 10.0  # for a query that is run to be compared with others
@@ -52,7 +54,7 @@ class _Text:
 
 def complete(
     model: Any,
-    loaded: "LoadedModel",
+    loaded: "LoadedModel | VllmModel",
     turns: Turns,
     asked: Asked,
     *,
@@ -86,7 +88,7 @@ def _with_binders(asked: Asked) -> Iterator[Asked]:
 
 def _write(
     model: Any,
-    loaded: "LoadedModel",
+    loaded: "LoadedModel | VllmModel",
     turns: Turns,
     asked: Asked,
     settings: GenerationSettings,
@@ -97,43 +99,19 @@ def _write(
     Raises:
         AskedWrongly: grounded decoding of a dialect that the grammar does not know.
     """
-    from groundql.decoding.engine import Decoded, decode, ends_of
+    from groundql.decoding.vllm_engine import VllmModel, decode_with_vllm
 
     if settings.decoding == "grounded" and asked.dialect == "from_first":
         raise AskedWrongly(
             "this model writes FROM first, which grounded decoding does not know; use --decoding free"
         )
     tokenizer = loaded.tokenizer
-    crew: Any = nullcontext()
-    binds = [_binds(asked, prompt.db_id) for prompt in asked.prompts]
-    if settings.decoding == "grounded" and asked.prompts:
-        from groundql.decoding.grounded_crew import grounded_crew, vocabulary_of
-        from groundql.decoding.workers import usual_processes
+    if isinstance(loaded, VllmModel):
+        decoded = decode_with_vllm(loaded, asked.prompts, asked.schemas, turns, settings=settings)
+    else:
+        decoded = _decode_here(model, loaded, turns, asked, settings, on_progress)
 
-        n_processes = settings.processes
-        if n_processes is None:
-            n_processes = usual_processes(loaded.device.type)
-        crew = grounded_crew(
-            vocabulary_of(tokenizer, ends_of(tokenizer, turns), int(model.config.vocab_size)),
-            [asked.schemas[prompt.db_id] for prompt in asked.prompts],
-            samples=settings.samples,
-            limit=settings.max_new_tokens,
-            closes=settings.unfinished == "close",
-            n_processes=n_processes,
-            engines=binds if any(binds) else (),
-        )
-    with crew as chooser:
-        decoded = decode(
-            model,
-            tokenizer,
-            asked.prompts,
-            turns,
-            settings=settings,
-            crew=chooser,
-            on_progress=on_progress,
-        )
-
-    def text_of(prompt: Prompt, one: Decoded) -> _Text:
+    def text_of(prompt: Prompt, one: "Decoded") -> _Text:
         text = tokenizer.decode(list(one.ids), skip_special_tokens=True)
         completion = Completion(
             question_id=prompt.question_id,
@@ -174,6 +152,48 @@ def _for_engine(asked: Asked, prompt: Prompt, sql: str | None) -> str | None:
     return engine_sql(sql, asked.schemas[prompt.db_id], dialect) if sql is not None else None
 
 
+def _decode_here(
+    model: Any,
+    loaded: "LoadedModel",
+    turns: Turns,
+    asked: Asked,
+    settings: GenerationSettings,
+    on_progress: Callable[[int], None] | None,
+) -> "list[tuple[Decoded, ...]]":
+    """What our own engine writes after each prompt."""
+    from groundql.decoding.engine import decode, ends_of
+
+    tokenizer = loaded.tokenizer
+    crew: Any = nullcontext()
+    binds = [_binds(asked, prompt.db_id) for prompt in asked.prompts]
+    if settings.decoding == "grounded" and asked.prompts:
+        from groundql.decoding.grounded_crew import grounded_crew, vocabulary_of
+        from groundql.decoding.workers import usual_processes
+
+        n_processes = settings.processes
+        if n_processes is None:
+            n_processes = usual_processes(loaded.device.type)
+        crew = grounded_crew(
+            vocabulary_of(tokenizer, ends_of(tokenizer, turns), int(model.config.vocab_size)),
+            [asked.schemas[prompt.db_id] for prompt in asked.prompts],
+            samples=settings.samples,
+            limit=settings.max_new_tokens,
+            closes=settings.unfinished == "close",
+            n_processes=n_processes,
+            engines=binds if any(binds) else (),
+        )
+    with crew as chooser:
+        return decode(
+            model,
+            tokenizer,
+            asked.prompts,
+            turns,
+            settings=settings,
+            crew=chooser,
+            on_progress=on_progress,
+        )
+
+
 def _elect(asked: Asked, texts: Sequence[Sequence[_Text]]) -> list[_Text]:
     """The text of each question that wins the vote on results."""
     from groundql.decoding.vote import Candidate, vote
@@ -198,7 +218,7 @@ def _elect(asked: Asked, texts: Sequence[Sequence[_Text]]) -> list[_Text]:
 
 def _repaired(
     model: Any,
-    loaded: "LoadedModel",
+    loaded: "LoadedModel | VllmModel",
     turns: Turns,
     asked: Asked,
     completions: list[Completion],

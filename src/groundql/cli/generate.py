@@ -21,6 +21,20 @@ class Decoding(StrEnum):
     GROUNDED = "grounded"
 
 
+class Engine(StrEnum):
+    """What writes."""
+
+    OWN = "own"
+    VLLM = "vllm"
+
+
+class Unfinished(StrEnum):
+    """What becomes of a grounded query that does not end by itself."""
+
+    CLOSE = "close"
+    ABSTAIN = "abstain"
+
+
 @app.command()
 def generate(
     model: Annotated[
@@ -38,6 +52,13 @@ def generate(
     decoding: Annotated[
         Decoding, typer.Option(help="grounded: no query that does not bind to the schema is ever written.")
     ] = Decoding.FREE,
+    unfinished: Annotated[
+        Unfinished,
+        typer.Option(help="A grounded query that does not end by itself: closed, and marked; or none."),
+    ] = Unfinished.CLOSE,
+    engine: Annotated[
+        Engine, typer.Option(help="vllm: grammar and gate without the scope tracker; needs groundql[vllm].")
+    ] = Engine.OWN,
     samples: Annotated[
         int, typer.Option(min=1, help="Texts a question; the result that most agree on is taken.")
     ] = 1,
@@ -73,14 +94,16 @@ def generate(
         batch_size=batch_size,
         kv_tokens=kv_tokens,
         decoding=decoding.value,
+        unfinished=unfinished.value,
+        engine=engine.value,
         samples=samples,
         temperature=temperature,
         seed=seed,
         repair=repair,
         processes=processes,
     )
-    check_settings(settings)
-    writer = load_writer(model, merge=merge)
+    check_settings(settings, questions)
+    writer = load_writer(model, merge=merge, generation=settings)
     say(f"{model} on {data}: {len(questions.questions)} questions, {len(questions.databases)} databases")
     with progress("generate", len(questions.questions)) as advance:
         prompts, completions = write_completions(
@@ -94,7 +117,9 @@ def generate(
     print(f"questions    {len(completions)}")
     print(f"with SQL     {sum(c.sql is not None for c in completions)}")
     if decoding is Decoding.GROUNDED:
+        n_closed = sum(c.closed_at is not None for c in completions)
         print(f"abstained    {n_abstained}   no query was found that binds")
+        print(f"closed       {n_closed}   did not end by themselves")
     print(f"at the limit {n_cut}   of {max_new_tokens} new tokens")
     print(f"shrunk       {n_shrunk}   prompts that left something out to fit")
     print(f"predictions  {out}")

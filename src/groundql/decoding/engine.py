@@ -5,9 +5,7 @@ row is held to a constraint (`grounded_row.py`); sampled, each row has a random 
 what else is in the batch.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from groundql.decoding.attention import decoding_attention
 from groundql.decoding.batch import Batch, Pace
 from groundql.decoding.closing import N_OFFERED
 from groundql.decoding.crew import Crew, LocalCrew
-from groundql.decoding.rows import FreeRow, Written
+from groundql.decoding.rows import Decoded, FreeRow, Written, seed_of
 from groundql.decoding.schedule import Capacity, Row
 from groundql.decoding.slots import Choosing
 from groundql.models.chat import encode_part
@@ -25,13 +23,6 @@ from groundql.records import Prompt, Turns
 
 CPU_KV_TOKENS = 65_536
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 32, 256
-
-
-@dataclass(frozen=True)
-class Decoded(Written):
-    """What a model wrote after one prompt."""
-
-    n_prompt_tokens: int = 0
 
 
 def ends_of(tokenizer: Any, turns: Turns) -> frozenset[int]:
@@ -99,12 +90,6 @@ def decode(
     ]
     n = settings.samples
     return [tuple(decoded[start : start + n]) for start in range(0, len(decoded), n)]
-
-
-def seed_of(question_id: str, sample: int, seed: int) -> int:
-    """A row's own seed: of its question, not of its place, so that the rest of a data set changes nothing."""
-    digest = hashlib.blake2b(f"{seed} {sample} {question_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
 
 
 def capacity_of(model: Any, settings: GenerationSettings) -> Capacity:

@@ -4,6 +4,7 @@ A row is told the best tokens after what it has, and answers with a `Feed` (what
 wrote. The batch does not know how a row chooses.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,6 +29,19 @@ class Written:
     n_backtracks: int = 0
     closed_at: int | None = None  # the token from which on it was closed (`closing.py`)
     work: int = 0  # tokens chosen, those that were dropped again among them
+
+
+@dataclass(frozen=True)
+class Decoded(Written):
+    """What a model wrote after one prompt."""
+
+    n_prompt_tokens: int = 0
+
+
+def seed_of(question_id: str, sample: int, seed: int) -> int:
+    """A row's own seed: of its question, not of its place, so that the rest of a data set changes nothing."""
+    digest = hashlib.blake2b(f"{seed} {sample} {question_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 @dataclass(frozen=True)
