@@ -195,7 +195,9 @@ def check_settings(settings: GenerationSettings, data: DataSet) -> None:
         raise AskedWrongly(f"{ours[0]} is a setting of the own engine; vLLM has none like it")
     others = [files.db_id for files in data.databases.values() if files.dialect != "sqlite"]
     if settings.engine == "vllm" and settings.decoding == "grounded" and others:
-        raise AskedWrongly(f"vLLM's queries are bound to SQLite's rules, and {others[0]} is not SQLite; leave out --engine vllm")
+        raise AskedWrongly(
+            f"vLLM's queries are bound to SQLite's rules, and {others[0]} is not SQLite; leave out --engine vllm"
+        )
 
 
 def _too_long(question: Question) -> Completion:
