@@ -114,7 +114,9 @@ class TrainingSettings(Settings):
 class GenerationSettings(Settings):
     """How completions are decoded."""
 
-    engine: Literal["own", "vllm"] = "own"  # vllm: without the scope tracker; what does not bind is abstained from
+    engine: Literal["own", "vllm"] = (
+        "own"  # vllm: without the scope tracker; what does not bind is abstained from
+    )
     max_new_tokens: int = Field(256, ge=1)
     batch_size: int | None = Field(None, ge=1)  # texts decoded together; None: as suits the device
     kv_tokens: int | None = Field(

@@ -39,7 +39,12 @@ class VllmModel:
 
 
 def load_vllm(
-    weights: str, tokenizer: Any, adapter_dir: Path | None, *, settings: GenerationSettings, prompt_tokens: int
+    weights: str,
+    tokenizer: Any,
+    adapter_dir: Path | None,
+    *,
+    settings: GenerationSettings,
+    prompt_tokens: int,
 ) -> VllmModel:
     """The model in the folder (or of the hub id) `weights`, in 16 bit, with the adapter of a run where there is one.
 
