@@ -22,6 +22,9 @@ class Answer(Record):
     reason: str = ""  # why there are no rows, in one sentence
     outcome: Outcome | None = None  # rows, or what stopped the query
     strain: Strain | None = None  # of a grounded query: how hard the constraint pulled
+    closed_at: int | None = (
+        None  # of a query that did not end by itself: the token from which on its end was forced
+    )
 
 
 def answer_question(
@@ -80,6 +83,7 @@ def answer_question(
         reason=reason.rstrip(": "),
         outcome=outcome,
         strain=completion.strain,
+        closed_at=completion.closed_at,
     )
 
 

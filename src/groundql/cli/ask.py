@@ -57,6 +57,8 @@ def ask(
         if answer.reason:
             raise typer.Exit(1)
         return
+    if answer.closed_at is not None:
+        say("the model did not end this query by itself: its end was forced, and it may mean something else")
     if answer.sql:
         print(answer.sql)
     if answer.reason or answer.outcome is None:
