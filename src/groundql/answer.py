@@ -38,6 +38,7 @@ class Answer(Record):
     n_new_tokens: int = 0
     shrunk: tuple[str, ...] = ()  # what the prompt left out to fit
     writing_s: float = 0.0  # until all queries of the batch were written
+    closed_at: int | None = None  # token from which the end of a query was forced; None: it ended by itself
 
 
 class Assistant:
@@ -216,6 +217,7 @@ def checked_answer(
         n_new_tokens=completion.n_new_tokens,
         shrunk=completion.shrunk,
         writing_s=writing_s,
+        closed_at=completion.closed_at,
     )
     if deadline_s is None:
         return answer

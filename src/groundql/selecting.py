@@ -203,7 +203,7 @@ def _elect(asked: Asked, texts: Sequence[Sequence[_Text]]) -> list[_Text]:
     for some in texts:
         candidates = [
             Candidate(
-                _result_key(t.completion.sql, outcomes.get((t.completion.db_id, t.completion.sql))),
+                _vote_of(t.completion, outcomes.get((t.completion.db_id, t.completion.sql))),
                 t.log_probability,
                 t.n_tokens,
             )
@@ -279,10 +279,15 @@ def _run(asked: Asked, queries: set[tuple[str, str | None]]) -> dict[tuple[str, 
     return dict(zip(runnable, run_many(jobs, min(MAX_EXECUTORS, len(jobs))), strict=True))
 
 
-def _result_key(sql: str | None, outcome: Outcome | None) -> Hashable | None:
-    """Equal for equal results, rows as a bag; of a database without rows, the query itself."""
-    if sql is None or outcome is None:
-        return sql
+def _vote_of(completion: Completion, outcome: Outcome | None) -> Hashable | None:
+    """Equal for equal results, rows as a bag; of a database without rows, the query itself. None: it has no vote.
+
+    A query that was closed has none: its end is not the model's.
+    """
+    if completion.sql is None or completion.closed_at is not None:
+        return None
+    if outcome is None:
+        return completion.sql
     if outcome.status != "ok":
         return None
     rows = Counter(tuple(map(cell_key, row)) for row in outcome.rows)

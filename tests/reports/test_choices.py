@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from groundql.records import Completion, Strain, write_jsonl
 from groundql.reports.causes import cause
-from groundql.reports.choices import choice_facts, choice_lines, separation, strain_bins
+from groundql.reports.choices import choice_facts, choice_lines, risk_by_coverage, separation, strain_bins
 from groundql.reports.page import write_report
 from groundql.reports.statistics import wilson
 from groundql.reports.tally import rung_table, tally
@@ -42,6 +42,17 @@ def test_strain_in_bins_of_equal_size_by_hand():
     assert [(b["low_strain"], b["high_strain"], b["n"], b["count"]) for b in bins] == [
         (0, 1, 2, 2), (2, 3, 2, 2), (4, 5, 2, 2), (6, 7, 2, 0), (8, 9, 2, 0),
     ]  # fmt: skip
+
+
+def test_accuracy_by_coverage_by_hand():
+    """Twenty answers with strain 0 to 19, the least strained ten right: 10 of 10, 10 of 16, 10 of 19, 10 of 20."""
+    points = risk_by_coverage([(float(n), n < 10) for n in range(20)])
+    assert [(p["n"], p["rate"]) for p in points] == [(10, 1.0), (16, 10 / 16), (19, 10 / 19), (20, 0.5)]
+
+
+def test_where_most_strains_are_equal_half_of_them_are_as_good_as_all():
+    points = risk_by_coverage([(0.0, n % 4 > 0) for n in range(20)])
+    assert [p["rate"] for p in points] == [pytest.approx(0.75)] * 4
 
 
 def test_equal_strains_stay_in_one_bin():

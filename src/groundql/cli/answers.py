@@ -22,6 +22,11 @@ def print_answer(answer: Answer) -> None:
         print_rows(answer.outcome)
         print(f"model {answer.writing_s:.1f} s; {confidence(answer)}")
     sys.stdout.flush()
+    if answer.closed_at is not None:
+        print(
+            "the model did not end this query by itself: its end was forced, and it may mean something else",
+            file=sys.stderr,
+        )
     if answer.reason:
         print(refusal(answer), file=sys.stderr)
 

@@ -201,7 +201,7 @@ class RowConstraint:
         return admitted
 
     def stranded(self, least: int) -> int | None:
-        """The place of the token that named an alias which at least `least` sources of higher number have passed over.
+        """The place of the token with the number of an alias that at least `least` sources of higher number have passed over.
 
         Some table was meant that lacks the column named with it; None where there is no such alias.
         """
@@ -212,7 +212,7 @@ class RowConstraint:
         query = self.query
         start = max(query.rfind("SELECT "), 0)
         offset = first_use(alias, query[start:])
-        return None if offset is None else self.token_at(start + offset)
+        return None if offset is None else self.token_at(start + offset + len(alias) - 1)
 
     def piece(self, token: int) -> bytes:
         """The bytes that `token` writes."""

@@ -8,6 +8,7 @@ from groundql.records import Verdict
 from groundql.reports.statistics import Z_95, wilson
 
 N_BINS = 5
+COVERAGES = (0.5, 0.8, 0.95, 1.0)  # shares of the answers, least strained first
 LEAST_STRAINED = 10  # answers with a strain, below which bins say nothing
 
 
@@ -28,7 +29,9 @@ def choice_facts(verdicts: Sequence[Verdict], rung: str = "ex_strict") -> dict[s
     ]
     if pairs:
         found["strain"] = {"n": len(pairs), "rung": rung, **separation(pairs)}
-        found["strain"]["bins"] = strain_bins(pairs) if len(pairs) >= LEAST_STRAINED else []
+        enough = len(pairs) >= LEAST_STRAINED
+        found["strain"]["bins"] = strain_bins(pairs) if enough else []
+        found["strain"]["coverage"] = risk_by_coverage(pairs) if enough else []
     return found
 
 
@@ -80,6 +83,36 @@ def separation(pairs: Sequence[tuple[float, bool]]) -> dict[str, Any]:
     return {"auroc": area, "low": max(0.0, area - half), "high": min(1.0, area + half)}
 
 
+def risk_by_coverage(pairs: Sequence[tuple[float, bool]]) -> list[dict[str, Any]]:
+    """The share of right answers among the least strained, for each of `COVERAGES`: the points of a risk-coverage curve.
+
+    Answers of equal strain that a coverage cuts through count with their mean: no order of theirs is better. The
+    interval is Wilson's for a count rounded to whole answers. `pairs` are (strain, right).
+
+    >>> half = risk_by_coverage([(0.0, True), (0.0, False), (1.0, False), (2.0, False)])[0]
+    >>> half["coverage"], half["n"], half["rate"]
+    (0.5, 2, 0.5)
+    """
+    by_strain: dict[float, list[bool]] = {}
+    for strain, right in sorted(pairs):
+        by_strain.setdefault(strain, []).append(right)
+    points = []
+    for coverage in COVERAGES:
+        n = max(1, round(coverage * len(pairs)))
+        left, n_right, most = n, 0.0, 0.0
+        for strain, rights in by_strain.items():
+            if not left:
+                break
+            taken = min(left, len(rights))
+            n_right += taken * sum(rights) / len(rights)
+            left, most = left - taken, strain
+        low, high = wilson(round(n_right), n)
+        points.append(
+            {"coverage": coverage, "n": n, "most_strain": most, "rate": n_right / n, "low": low, "high": high}
+        )
+    return points
+
+
 def choice_lines(found: dict[str, Any]) -> list[str]:
     """The same for people, a line each."""
     lines = []
@@ -98,6 +131,10 @@ def choice_lines(found: dict[str, Any]) -> list[str]:
             f"a wrong answer has more strain than a right one in {100 * strain['auroc']:.1f} % of pairs "
             f"[{100 * strain['low']:.1f}, {100 * strain['high']:.1f}], n = {strain['n']}; 50 % says nothing"
         )
+    points = strain.get("coverage", []) if strain else []
+    if points:
+        kept = ", ".join(f"{100 * p['coverage']:.0f} %: {100 * p['rate']:.1f} %" for p in points)
+        lines.append(f"right among the least strained answers, by the share that is kept: {kept}")
     return lines
 
 

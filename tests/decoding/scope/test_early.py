@@ -50,6 +50,8 @@ TRACKER = ScopeTracker(SCHEMA)
         ("WITH Q1 AS (SELECT COUNT(*) FROM t) SELECT MAX(", "Q1"),  # it has no column with a name
         ("SELECT 1 FROM t AS T1 JOIN t AS T2 JOIN t AS T3 JOIN t AS T4 JOIN t AS T5 JOIN t AS T6", " J"),
         ("SELECT ((((((((((", "("),
+        # five columns are wanted, and one table twice has four or six
+        ("SELECT T1.*, T2.* FROM t AS T1 JOIN u AS T2 UNION SELECT T1.*, T1.*", " F"),
     ],
 )
 def test_the_first_piece_after_which_nothing_can_bind_is_refused(prefix, piece):

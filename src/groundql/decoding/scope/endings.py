@@ -19,6 +19,7 @@ ENDS_OF_MARK = {
     "case": ("END", "THEN", "WHEN"),
     "cast": ("AS",),
 }
+AFTER_A_SPACE = ("=", "WHERE", "DESC")  # where nothing can end any more
 ENDS_OF_BLOCK = {SELECT: (")", "FROM", ","), FROM: (")", "CROSS JOIN", "ON")}
 WORDS_AT = {
     clauses.STARTING: ("SELECT",),
@@ -102,6 +103,7 @@ def _from_word(frame: Frame, at: str) -> Iterator[str]:
             yield "AS"
         if at == calls.AFTER_AGGREGATE:
             yield "OVER ("
+        yield from AFTER_A_SPACE
 
 
 def _sources(block: Block) -> list[str]:

@@ -1,5 +1,7 @@
 """Sources: what they must still bring, declaring them, and the check when FROM is complete."""
 
+from collections import Counter
+
 from groundql.decoding.scope.cover import Need, coverable
 from groundql.decoding.scope.frames import (
     CTE,
@@ -148,11 +150,11 @@ def check_stars(block: Block, *, complete: bool = False) -> None:
     if not block.limit or all(out.star is None for out in block.outs):
         return
     totals = {sum(out.star is None for out in block.outs)}
-    for out in block.outs:
-        if out.star:
-            table = block.source(out.star)
-            widths = {table.width} if table is not None else _star_widths(block, out.star)
-            totals = {total + width for total in totals for width in widths if total + width <= block.limit}
+    for alias, n in Counter(out.star for out in block.outs if out.star).items():
+        table = block.source(alias)
+        widths = {table.width} if table is not None else _star_widths(block, alias)
+        totals = {total + n * width for total in totals for width in widths}
+    totals = {total for total in totals if total <= block.limit}
     n_all = sum(out.star == "" for out in block.outs)
     declared = sum(table.width for _, table in block.sources)
     for total in totals:
