@@ -58,9 +58,19 @@ def test_grounded_every_query_binds_or_there_is_none_and_a_reason(model_dir, dev
     club = read_schema(load_data(dev).databases["club"], n_examples=0)
     for one in written:
         assert one.status in ("answer", "abstained")
-        assert bool(one.reason) == (one.status == "abstained") == (one.sql is None)
+        assert (one.status == "abstained") == (one.sql is None)
+        assert bool(one.reason) == (one.status == "abstained" or one.closed_at is not None)
         assert one.sql is None or prepare(club, one.sql) is None
         assert one.strain is not None
+
+
+def test_what_does_not_end_is_closed_or_not_as_is_asked(model_dir, dev, tmp_path):
+    options = ("--decoding", "grounded", "--max-new-tokens", 30, "--unfinished", "abstain")
+    ended = generate(model_dir, dev, tmp_path / "a.jsonl", *options)
+    written = read_jsonl(tmp_path / "a.jsonl", Completion)
+    assert "closed       0 " in ended.stdout
+    assert all(one.closed_at is None for one in written)
+    assert all(bool(one.reason) == (one.status == "abstained") for one in written)
 
 
 def test_samples_are_written_to_one_line_with_their_cost(model_dir, dev, tmp_path):
