@@ -103,6 +103,6 @@ def test_without_vllm_one_sentence_says_how_to_get_it(monkeypatch):
 def test_settings_of_the_own_engine_are_refused_for_vllm():
     with pytest.raises(AskedWrongly, match="kv_tokens"):
         check_settings(
-            DataSet(name="none", split="dev", spec="none", questions=(), databases={}),
             GROUNDED.model_copy(update={"kv_tokens": 5}),
+            DataSet(name="none", split="dev", questions=(), databases={}),
         )
