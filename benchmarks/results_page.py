@@ -240,7 +240,7 @@ def draw_plots() -> None:
     axes.invert_yaxis()
     axes.set_xlabel("ex_strict, % (BIRD: synthetic rows), grounded decoding")
     if lines:
-        axes.legend(fontsize=7)
+        figure.legend(loc="outside upper right", ncols=2, fontsize=7)
     figure.savefig(PLOTS / "choice.png", dpi=110, metadata={"Software": None})
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axes = figure.add_subplot()

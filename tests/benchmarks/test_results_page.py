@@ -7,7 +7,8 @@ import pytest
 from benchmarks import results_page
 from benchmarks.error_analysis import rule_class, sampled
 from benchmarks.error_table import CLASSES, ERRORS
-from benchmarks.headline import headline_table, line as stored_line
+from benchmarks.headline import headline_table, pair
+from benchmarks.headline import line as stored_line
 from benchmarks.row_files import bits_of, passed_in, restored, sections
 from benchmarks.stored_results import ROWS, STORED, Line, paired_text, rate_text
 from groundql.config import load_config
@@ -22,6 +23,21 @@ def test_the_page_is_what_the_stored_rows_give():
 def test_the_first_screen_of_readme_has_the_headline_table():
     readme = (results_page.ROOT / "README.md").read_text(encoding="utf-8")
     assert headline_table() in readme[: readme.index("## Use")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "data"),
+    [
+        (("ours", "grounded"), ("ours", "free"), "spider-dev"),
+        (("ours", "grounded"), ("ours", "free"), "real-rows"),
+        (("ours", "grounded"), ("untuned", "grounded"), "spider-dev"),
+        (("ours", "grounded"), ("untuned", "grounded"), "real-rows"),
+    ],
+)
+def test_the_differences_that_readme_tells_are_those_of_the_stored_bits(one, other, data):
+    readme = (results_page.ROOT / "README.md").read_text(encoding="utf-8")
+    told = readme[readme.index("## On real data") : readme.index("## Use")]
+    assert pair(one, other, data, "ex_strict").partition(",")[0] in told
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
