@@ -23,7 +23,6 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from typing import Any
 import torch
 
 from benchmarks.encoded import Encoder
-from benchmarks.row_files import bundle, compact, save_adapter, start_over
+from benchmarks.row_files import bundle, compact, save_adapter, sections, start_over
 from groundql import tuning
 from groundql.config import Config, GenerationSettings, ModelSettings, PromptSettings, load_config
 from groundql.generating import Writer, make_prompts, read_schemas
@@ -354,15 +353,6 @@ def line_of(found: Row, took_s: float) -> str:
         f"{found['name']:22} {took_s:6.1f} s train {training.get('elapsed_s', 0):6.1f} step {found['seconds'].get('step', 0):.3f}"
         f" peak {training.get('peak_mib', 0):6.0f} MiB decode {decoding}"
     )
-
-
-def sections(path: Path) -> dict[str, Row]:
-    """The row file's sections, checked for doubled names."""
-    found: dict[str, Row] = tomllib.loads(path.read_text())
-    for section in found.values():
-        names = [row["name"] for row in section["row"]]
-        assert len(set(names)) == len(names), "two rows of one name"
-    return found
 
 
 def main() -> None:

@@ -17,16 +17,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.row_files import bits_of, restored
 from groundql import tuning
 from groundql.pipeline import judge_completions
 from groundql.questions.load import load_data
-from groundql.records import Completion, DataSet, Strain, Verdict, write_text
+from groundql.records import DataSet, Verdict, write_text
 from groundql.reports.causes import cause
 from groundql.reports.tally import tally
 from groundql.verdicts.cases import Judging
 
 Row = dict[str, Any]
-STATUS = {"f": "free", "a": "answer"}
 COMPARED = (
     "sqlglot_accepts",
     "parsed",
@@ -55,36 +55,6 @@ KEPT = (  # of what the training left
     "decoding",
     "data",
 )
-
-
-def bits_of(passed: Sequence[bool]) -> str:
-    """A bit a question, the first the highest, as hexadecimal digits.
-
-    >>> bits_of([True, False, True]), passed_in("5", 3)
-    ('5', [True, False, True])
-    """
-    return f"{int(''.join('01'[one] for one in passed) or '0', 2):x}"
-
-
-def passed_in(bits: str, n: int) -> list[bool]:
-    """The other way round."""
-    return [digit == "1" for digit in f"{int(bits, 16):0{n}b}"]
-
-
-def restored(compact: Sequence[Any]) -> Completion:
-    """A completion from `ablations.compact`; an abstention and an answer share their first letter, the SQL tells."""
-    question_id, db_id, sql, text, letter, strain, n_new, stopped = compact
-    kind = STATUS[letter] if letter == "f" or sql is not None else "abstained"
-    return Completion(
-        question_id=question_id,
-        db_id=db_id,
-        text=(sql or "") if text is None else text,
-        sql=sql,
-        status=kind,
-        strain=None if strain is None else Strain(total=strain, largest=strain),
-        n_new_tokens=n_new,
-        stopped=bool(stopped),
-    )
 
 
 @cache

@@ -7,98 +7,30 @@ JSON does not hold are on the page as not run.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from benchmarks.ablations import sections
-from benchmarks.judge_rows import passed_in
-from groundql.reports.statistics import mcnemar_p, wilson
+from benchmarks.error_table import error_section
+from benchmarks.headline import headline, held_right
+from benchmarks.row_files import sections
+from benchmarks.stored_results import (
+    ROOT,
+    ROWS,
+    TITLES,
+    WORDS,
+    Line,
+    Row,
+    lines_of,
+    paired_text,
+    rate_text,
+    stored,
+    table,
+)
+from groundql.reports.statistics import wilson
 
-ROOT = Path(__file__).resolve().parents[1]
-ROWS = ROOT / "benchmarks" / "ablation_rows.toml"
-STORED = {
-    name: ROOT / "benchmarks" / "results" / f"2026-11-25-ablations-{name}.json"
-    for name in ("choice", "final")
-}
 PAGE = ROOT / "docs" / "results.md"
 PLOTS = ROOT / "docs" / "results"
-Row = dict[str, Any]
-TITLES = {
-    "spider-held": "Spider, held databases",
-    "bird-held": "BIRD, held databases",
-    "bird-seen": "BIRD, random split",
-    "spider-dev": "Spider dev",
-    "real-rows": "BIRD questions on real rows",
-    "bird-dev": "BIRD dev",
-    "pocket-test": "pocket test",
-}
-WORDS = {"free": "free", "grounded": "grounded", "vote": "grounded, vote of 8, repair"}
 ALONE = ("paper",)  # tables of the choice whose rows are compared with the row above, not with the base
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row decoded in one way."""
-
-    row: Row
-    way: str
-
-    def of(self, data: str) -> Row | None:
-        """Its summary on a data set."""
-        found: Row | None = self.row.get("judged", {}).get(data, {}).get(self.way)
-        return found
-
-
-def stored(section: str) -> list[Row]:
-    """Every row of the section's file in its order: as stored, or with its name and label alone."""
-    path = STORED[section]
-    found = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.is_file() else {}
-    plan = sections(ROWS)[section]["row"]
-    return [
-        found.get(
-            row["name"],
-            {"name": row["name"], "label": row.get("label", row["name"]), "ways": row.get("ways")},
-        )
-        | {"table": row.get("table", ""), "label": row.get("label", row["name"])}
-        for row in plan
-    ]
-
-
-def lines_of(row: Row, section: str) -> Iterator[Line]:
-    """A line for each way that the row was, or would have been, decoded."""
-    ways = next(iter(row["judged"].values())) if row.get("judged") else row.get("ways")
-    for way in ways or sections(ROWS)[section]["ways"]:
-        yield Line(row, way)
-
-
-def rate_text(summary: Row | None, rung: str) -> str:
-    """`61.4 [56.1, 66.5]`, in percent of all n; a dash where the rung was not decided."""
-    if summary is None or rung not in summary["counts"]:
-        return "-"
-    n, count = summary["n"], summary["counts"][rung]
-    low, high = wilson(count, n)
-    return f"{100 * count / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def paired_text(line: Line, other: Line | None, data: Sequence[str], rung: str) -> str:
-    """Difference in points over all questions of `data`, and McNemar's p; a dash without a partner."""
-    only_a = only_b = n_all = 0
-    for name in data:
-        mine, theirs = line.of(name), other.of(name) if other else None
-        if mine is None or theirs is None or rung not in mine["bits"] or rung not in theirs["bits"]:
-            continue
-        n = mine["n"]
-        pairs = list(zip(passed_in(mine["bits"][rung], n), passed_in(theirs["bits"][rung], n), strict=True))
-        only_a += sum(a and not b for a, b in pairs)
-        only_b += sum(b and not a for a, b in pairs)
-        n_all += n
-    if not n_all:
-        return "-"
-    return f"{100 * (only_a - only_b) / n_all:+.1f}, p {mcnemar_p(only_a, only_b):.3f}"
 
 
 def cost_text(row: Row) -> list[str]:
@@ -114,11 +46,6 @@ def cost_text(row: Row) -> list[str]:
         f"{peak:.0f}" if peak else "-",
         row["config_fingerprint"],
     ]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    marks = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(one) + " |" for one in (head, marks, *rows)) + "\n"
 
 
 def choice_table(rows: Sequence[Row], base: Line) -> str:
@@ -165,14 +92,14 @@ def final_table(rows: Sequence[Row], data: str) -> str:
     """One evaluation set: every row and way, each against the line above."""
     synthetic = " (synthetic)" if data == "bird-dev" else ""
     head = ["", "decoding", "`sqlglot_accepts`", "`parsed`", "`grounded`", "`ran`", f"`ex_bird`{synthetic}",
-            f"`ex_strict`{synthetic}", "`ast_equal`", f"R-VES{synthetic}", "abstained", "`ex_strict` against the line above"]  # fmt: skip
+            f"`ex_strict`{synthetic}", "`ast_equal`", f"step ratio{synthetic}", "abstained", "`ex_strict` against the line above", "settings"]  # fmt: skip
     shown: list[list[str]] = []
     above: Line | None = None
     for row in rows:
         for line in lines_of(row, "final"):
             found = line.of(data)
             if found is None:
-                if not row.get("judged"):
+                if line.way not in sections(ROWS)["final"]["asked"][data].get("without", []):
                     shown.append([row["label"], WORDS[line.way], "not run", *["-"] * (len(head) - 3)])
                 continue
             rungs = ("sqlglot_accepts", "parsed", "grounded", "ran", "ex_bird", "ex_strict", "ast_equal")
@@ -181,9 +108,10 @@ def final_table(rows: Sequence[Row], data: str) -> str:
                     row["label"],
                     WORDS[line.way],
                     *(rate_text(found, rung) for rung in rungs),
-                    f"{found['means']['r_ves']:.3f}" if "r_ves" in found["means"] else "-",
+                    f"{found['means']['step_ratio']:.2f}" if "step_ratio" in found["means"] else "-",
                     str(found["abstained"]),
                     paired_text(line, above, (data,), "ex_strict"),
+                    row["config_fingerprint"],
                 ]
             )
             above = line
@@ -196,11 +124,13 @@ def page() -> str:
     base = Line(choice[0], "grounded")
     parts = [
         "# Results\n",
+        headline(),
         "Drawn by `python -m benchmarks.results_page` from `benchmarks/results/2026-11-25-ablations-*.json`; a test draws it again and "
         "compares. Rates are in percent of all n questions with a 95 % Wilson interval; an abstention or an undecided "
         "question is not a pass. Differences are paired, p is McNemar's exact test. What the rungs mean: "
         "[metrics.md](metrics.md).\n",
         about(choice, final),
+        error_section(),
         "## On the evaluation sets\n",
         "Asked once per row, after everything was chosen below. Databases of these sets are in no training set "
         "(preflight).\n",
@@ -222,7 +152,7 @@ def page() -> str:
         "12 databases of BIRD train (200 questions) and 20 of Spider train (300) are held out of every row here "
         "(`benchmarks/ablation_data.py`). BIRD train comes without rows: its `ex_strict` is taken on random rows and named "
         "synthetic. The base row is 45 % of the rest, one epoch; each other row changes what its label says, "
-        "so that differences within about 3 points are those of two seeds. MiB of the first 22 rows include about 100 for every "
+        f"and differences within those of two seeds say little: {seeds('base', 'seed-8')} points at groups of 16, {seeds('group-4', 'group-4-seed-8')} at groups of 4. MiB of the first 22 rows include about 100 for every "
         "row that the same process had trained before: a CUDA graph left its workspaces behind, which it no longer does.\n",
         "![scores of the rows](results/choice.png)\n",
     ]
@@ -241,6 +171,11 @@ def page() -> str:
         ],
     ]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def seeds(one: str, other: str) -> str:
+    """Points between two rows on the 500 held questions."""
+    return f"{abs(held_right(one) - held_right(other)) / 5:.1f}"
 
 
 def decoding_text(row: Row) -> str:
@@ -305,7 +240,7 @@ def draw_plots() -> None:
     axes.invert_yaxis()
     axes.set_xlabel("ex_strict, % (BIRD: synthetic rows), grounded decoding")
     if lines:
-        axes.legend(fontsize=7)
+        figure.legend(loc="outside upper right", ncols=2, fontsize=7)
     figure.savefig(PLOTS / "choice.png", dpi=110, metadata={"Software": None})
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axes = figure.add_subplot()

@@ -1,13 +1,20 @@
-"""What comes back of an ablation's rows: completions cut to what a verdict needs, all rows as one archive, adapters in parts."""
+"""An ablation's rows as files: their plan, completions cut to what a verdict needs, a bit a verdict, one archive, adapters in parts.
+
+Nothing here needs torch, so that the results page can be drawn without it.
+"""
 
 import fcntl
 import json
 import shutil
 import tarfile
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groundql.records import Completion
+from groundql.records import Completion, Strain
+
+STATUS = {"f": "free", "a": "answer"}
 
 PART_BYTES = 15 * 2**20
 
@@ -26,6 +33,45 @@ def compact(completion: Completion) -> list[Any]:
         completion.n_new_tokens,
         int(completion.stopped),
     ]
+
+
+def restored(compact: Sequence[Any]) -> Completion:
+    """A completion from `compact`; an abstention and an answer share their first letter, the SQL tells."""
+    question_id, db_id, sql, text, letter, strain, n_new, stopped = compact
+    kind = STATUS[letter] if letter == "f" or sql is not None else "abstained"
+    return Completion(
+        question_id=question_id,
+        db_id=db_id,
+        text=(sql or "") if text is None else text,
+        sql=sql,
+        status=kind,
+        strain=None if strain is None else Strain(total=strain, largest=strain),
+        n_new_tokens=n_new,
+        stopped=bool(stopped),
+    )
+
+
+def bits_of(passed: Sequence[bool]) -> str:
+    """A bit a question, the first the highest, as hexadecimal digits.
+
+    >>> bits_of([True, False, True]), passed_in("5", 3)
+    ('5', [True, False, True])
+    """
+    return f"{int(''.join('01'[one] for one in passed) or '0', 2):x}"
+
+
+def passed_in(bits: str, n: int) -> list[bool]:
+    """The other way round."""
+    return [digit == "1" for digit in f"{int(bits, 16):0{n}b}"]
+
+
+def sections(path: Path) -> dict[str, dict[str, Any]]:
+    """The row file's sections, checked for doubled names."""
+    found: dict[str, dict[str, Any]] = tomllib.loads(path.read_text())
+    for section in found.values():
+        names = [row["name"] for row in section["row"]]
+        assert len(set(names)) == len(names), "two rows of one name"
+    return found
 
 
 def bundle(rows_dir: Path, out: Path) -> None:
