@@ -104,5 +104,5 @@ def test_settings_of_the_own_engine_are_refused_for_vllm():
     with pytest.raises(AskedWrongly, match="kv_tokens"):
         check_settings(
             GROUNDED.model_copy(update={"kv_tokens": 5}),
-            DataSet(name="none", split="dev", questions=(), databases={}),
+            DataSet(spec="jsonl:none", name="none", split="dev", questions=(), databases={}),
         )

@@ -196,12 +196,13 @@ def frame_in(frame: Frame, n: int) -> Frame:
     return block.up
 
 
-def seen_by_aggregates(frame: Frame, n: int, pair: Pair) -> Frame:
+def seen_by_aggregates(frame: Frame, n: int, pair: Pair, *, certain: bool = True) -> Frame:
     """The stack after the innermost block has named a column of the n-th block out, told to the aggregates between.
 
-    An aggregate around a subquery belongs to the block whose columns the subquery names.
+    An aggregate around a subquery belongs to the block whose columns the subquery names. `certain`: no block further out
+    may turn out to bring the column.
     """
-    return _told(frame, 0, n, pair) if _has_tracked_above(frame) else frame
+    return _told(frame, 0, n, pair, certain) if _has_tracked_above(frame) else frame
 
 
 def _has_tracked_above(frame: Frame) -> bool:
@@ -213,14 +214,14 @@ def _has_tracked_above(frame: Frame) -> bool:
     return False
 
 
-def _told(frame: Frame, level: int, n: int, pair: Pair) -> Frame:
+def _told(frame: Frame, level: int, n: int, pair: Pair, certain: bool) -> Frame:
     if isinstance(frame, Block):
         if level == n or frame.up is None:
             return frame
-        return frame._replace(up=_told(frame.up, level + 1, n, pair))
-    up = _told(frame.up, level, n, pair)
+        return frame._replace(up=_told(frame.up, level + 1, n, pair, certain))
+    up = _told(frame.up, level, n, pair, certain)
     if level == 0 or not frame.tracked:
         return frame._replace(up=up)
-    if level == n:
+    if level == n and certain:
         return frame._replace(up=up, own_ref=True)
     return frame._replace(up=up, refs=frame.refs | {pair})

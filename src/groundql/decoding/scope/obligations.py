@@ -107,7 +107,8 @@ def take_outside(frame: Frame, alias: str, column: str) -> Frame:
                 continue
             frame = _barred(frame, n, (alias, column))
             frame = rebuilt(frame, n, lambda _, changed=changed: changed)  # type: ignore[misc]
-            return seen_by_aggregates(frame, n, (alias, column))
+            certain = not is_outside(outer, alias, column)
+            return seen_by_aggregates(frame, n, (alias, column), certain=certain)
     raise Refusal(_no_column(block, alias, column))
 
 
