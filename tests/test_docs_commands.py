@@ -109,6 +109,7 @@ def prepare(folder):
     connection.close()
 
 
+@pytest.mark.slow
 def test_the_short_commands_of_the_quickstart_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path)

@@ -26,6 +26,7 @@ def quick(model):
     ]
 
 
+@pytest.mark.slow
 def test_the_demo_leaves_a_run_three_judged_folders_and_a_page_and_prints_their_tables(tmp_path):
     model = save_tiny(tmp_path / "tiny", "llama")
     out = tmp_path / "demo"

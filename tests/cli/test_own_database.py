@@ -41,6 +41,7 @@ def run(command, *more):
     return ended
 
 
+@pytest.mark.slow
 def test_from_a_duckdb_file_to_an_answer_with_a_tiny_model(here):
     model = save_tiny(here / "tiny", "llama")
     assert run(f"init shop.duckdb --out shop --limit 20 --base {model}").status == 0

@@ -145,6 +145,7 @@ def test_a_changed_csv_file_is_imported_again(tmp_path):
         assert database.run("SELECT COUNT(*) FROM cities").rows == ((2,),)
 
 
+@pytest.mark.slow
 def test_queries_from_many_threads_run_beside_each_other_and_each_gets_its_own_rows(places):
     slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
     found = {}

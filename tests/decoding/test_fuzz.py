@@ -15,7 +15,7 @@ def faults(texts, *ends):
 
 
 def test_random_queries_prepare_by_the_tracker_alone():
-    texts = fuzz(tiny_vocabulary(), schemas(2), 60, seed=5, gated=False)
+    texts = fuzz(tiny_vocabulary(), schemas(2), 50, seed=5, gated=False)
     assert faults(texts, "fails", "dead end") == []
     finished = [text.text for text in texts if text.end == "prepares"]
     assert len(finished) > 30

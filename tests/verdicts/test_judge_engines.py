@@ -116,6 +116,7 @@ def test_another_case_and_layout_is_certified_and_another_text_is_not(data):
     assert judged(data, GOLD.replace("5", "5.0")).ast_similarity > 0.8
 
 
+@pytest.mark.slow
 def test_luck_on_these_rows_falls_on_changed_copies_of_a_duckdb_file(data):
     lucky = (
         "SELECT title FROM book WHERE price > 5 AND day < DATE '2030-01-01' OR title = 'Sand' ORDER BY title"
