@@ -202,3 +202,25 @@ def test_a_server_s_database_is_named_by_its_url(url, name):
 )
 def test_a_table_is_named_by_its_file_so_that_it_needs_no_quotes(tmp_path, file, name):
     assert table_name(tmp_path / file) == name
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_many_threads_may_ask_at_once_whether_queries_bind(places, kind):
+    """Two threads at one connection of SQLite would be told so by it, as if that were a fault of the query."""
+    names = ", ".join(f"name AS n{i}" for i in range(200))  # long enough to be prepared side by side
+    wrong = []
+
+    def ask(database, thread):
+        for i in range(15):
+            if database.prepare(f"SELECT {names}, {thread}, {i} FROM cities") is not None:
+                wrong.append((thread, i))
+            if "ghost" not in (database.prepare(f"SELECT ghost, {thread}, {i} FROM cities") or ""):
+                wrong.append((thread, i))
+
+    with OpenDatabase(places / f"cities.{kind}") as database:
+        threads = [threading.Thread(target=ask, args=(database, number)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
