@@ -99,9 +99,7 @@ def record(engine: str, url: str, recorder: Recorder, minutes: float, n_judged: 
     recorder.run(
         f"sample jsonl:{name}/questions.jsonl#held-out --fraction {n_judged / n_held_out:.2f} --by complexity --out {name}/few.jsonl"
     )
-    recorder.run(
-        f"generate {name}/run --data {few} --decoding grounded --max-new-tokens 96 --out {written}"
-    )
+    recorder.run(f"generate {name}/run --data {few} --decoding grounded --max-new-tokens 96 --out {written}")
     recorder.run(f"judge {written} --data {few} --out {name}/judged --workers 1")
     recorder.run(f"report {name}/judged")
     recorder.say("### Questions on the command line")
@@ -163,7 +161,9 @@ def in_browser(engine: str, url: str, recorder: Recorder, picture: Path) -> Aske
         table = "loaf" if engine == "duckdb" else "harbour"
         page.wait_for(f"document.getElementById('schema').textContent.includes({table!r})")
         for question in list(questions)[N_CLI:]:
-            page.run("document.getElementById('question').value = ''; document.getElementById('question').focus()")
+            page.run(
+                "document.getElementById('question').value = ''; document.getElementById('question').focus()"
+            )
             page.write(question)
             page.click("#go")
             page.wait_for("document.getElementById('go').disabled")
@@ -193,11 +193,15 @@ def table_of(asked: Asked, questions: dict[str, str], place: str) -> tuple[list[
             wanted = database.run(questions[question])
             assert wanted.status == "ok", wanted.error
             outcome = database.run(sql) if sql else None
-            is_right = outcome is not None and sorted(map(repr, outcome.rows)) == sorted(map(repr, wanted.rows))
+            is_right = outcome is not None and sorted(map(repr, outcome.rows)) == sorted(
+                map(repr, wanted.rows)
+            )
             n_right += is_right
             rows = str(len(outcome.rows)) if outcome and outcome.status == "ok" else "none"
             shown = f"`{sql}`" if sql else said or "none was found that binds"
-            lines.append(f"| {question} | {where} | {shown.replace('|', '&#124;')} | {rows} | {'yes' if is_right else 'no'} |")
+            lines.append(
+                f"| {question} | {where} | {shown.replace('|', '&#124;')} | {rows} | {'yes' if is_right else 'no'} |"
+            )
     return lines, n_right
 
 

@@ -23,7 +23,7 @@ INSERT INTO kiln VALUES (1, 'North', '1911-05-01'), (2, 'South', NULL);
 INSERT INTO tile VALUES (1, 1, 98.5, TRUE), (2, 1, 150.0, FALSE), (3, 2, NULL, TRUE);
 """
 QUERIES = {
-    "Tiles of each kiln": 'SELECT T1.name, COUNT(*) FROM kiln AS T1 JOIN tile AS T2 ON T2.kiln_id = T1.kiln_id GROUP BY T1.name ORDER BY 1',
+    "Tiles of each kiln": "SELECT T1.name, COUNT(*) FROM kiln AS T1 JOIN tile AS T2 ON T2.kiln_id = T1.kiln_id GROUP BY T1.name ORDER BY 1",
     "Colours": "SELECT colour FROM tile",
     "Why?": None,
 }
@@ -79,7 +79,9 @@ def duckdb_place(folder):
 
 @pytest.fixture(scope="module")
 def postgres_place(tmp_path_factory):
-    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'")
+    psycopg = pytest.importorskip(
+        "psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'"
+    )
     with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(TABLES)
@@ -173,7 +175,9 @@ def test_what_a_model_writes_in_the_canonical_dialect_is_asked_in_the_engines(re
 
 def test_a_duckdb_file_that_another_program_writes_is_a_503_without_its_path_and_answers_afterwards(tmp_path):
     path = make_duckdb(tmp_path / "works.duckdb")
-    holder = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    holder = (
+        "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    )
     with desk_on({"works": path}, QUERIES) as desk, client_of(desk) as client:
         command = [sys.executable, "-c", holder, str(path)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
