@@ -43,7 +43,11 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = os.environ | {"COLUMNS": "120", "XDG_CACHE_HOME": str(folder / "cache")}
+        self.environment = os.environ | {
+            "COLUMNS": "120",
+            "PYTHONUNBUFFERED": "1",
+            "XDG_CACHE_HOME": str(folder / "cache"),
+        }
         self.lines: list[str] = []
 
     def say(self, *lines: str) -> None:
@@ -165,9 +169,9 @@ def in_browser(engine: str, url: str, recorder: Recorder, picture: Path) -> Aske
                 "document.getElementById('question').value = ''; document.getElementById('question').focus()"
             )
             page.write(question)
+            n_asked = page.run("state.asked")
             page.click("#go")
-            page.wait_for("document.getElementById('go').disabled")
-            page.wait_for("!document.getElementById('go').disabled", limit_s=180)
+            page.wait_for(f"state.asked > {n_asked} && !document.getElementById('go').disabled", limit_s=180)
             has_sql = not page.run("document.getElementById('query').hidden")
             sql = page.run("document.getElementById('sql').value.replaceAll('\\n', ' ')") if has_sql else None
             said = page.run("document.getElementById('say').textContent")
