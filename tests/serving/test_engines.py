@@ -3,6 +3,8 @@
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from groundql.answer import Assistant
 from groundql.config import GenerationSettings
 from tests.postgres_server import as_reader, make_reader, postgres_server
 from tests.scripted import scripted_writer
-from tests.serving.served import client_of, desk_on
+from tests.serving.served import client_of, desk_on, make_databases
 
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install 'groundql[duckdb]'")
 
@@ -92,8 +94,6 @@ def postgres_place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clients(request):
     """A client by engine, made when it is first asked for."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         made = {}
 
@@ -171,6 +171,19 @@ def test_what_a_model_writes_in_the_canonical_dialect_is_asked_in_the_engines(re
     assert answer["reason"] == ""
     assert answer["outcome"]["rows"] == [["North", "1911"]]
     assert "ILIKE" in answer["sql"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "duckdb"])
+def test_an_assistant_may_be_asked_from_several_threads(duckdb_place, tmp_path, engine):
+    """As the MCP server does: prompts and checks run side by side, the model takes one at a time."""
+    place, written = duckdb_place, "SELECT COUNT(*) FROM kiln"
+    if engine == "sqlite":
+        place, written = make_databases(tmp_path)["shop"], "SELECT COUNT(*) FROM product"
+    settings = GenerationSettings(max_new_tokens=40, decoding="grounded", processes=0)
+    with Assistant(scripted_writer(written), settings) as assistant, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda i: assistant.ask(place, f"How many, {i}?"), range(12)))
+    assert [answer.reason for answer in answers] == [""] * 12
+    assert len({answer.outcome.rows for answer in answers}) == 1
 
 
 def test_a_duckdb_file_that_another_program_writes_is_a_503_without_its_path_and_answers_afterwards(tmp_path):

@@ -16,9 +16,9 @@ N_TWINS = 256  # of each kind kept, of schemas in each thread; a twin takes abou
 
 
 class _Kept(threading.local):
-    """Twins of one thread: SQLite refuses a connection that another thread is at, which would read as a query's fault.
+    """Twins of one thread, since a guarded connection remembers the statement that it is at.
 
-    No lock, since the process may be forked while another thread holds it.
+    Two threads at one would take each other's for a second statement. No lock, since the process may be forked while another thread holds it.
     """
 
     def __init__(self) -> None:
