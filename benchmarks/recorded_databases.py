@@ -72,10 +72,11 @@ def make_ferries(superuser: str) -> str:
 
     with psycopg.connect(superuser, autocommit=True) as connection:
         connection.execute("CREATE DATABASE ferries")
-    with psycopg.connect(superuser.replace("/postgres", "/ferries"), autocommit=True) as connection:
+    there = superuser.rpartition("/")[0] + "/ferries"
+    with psycopg.connect(there, autocommit=True) as connection:
         connection.execute(FERRIES + FERRIES_ROWS)
         connection.execute(reader_role())
-    return superuser.replace("postgres@", "reader@").replace("/postgres", "/ferries")
+    return there.replace("postgres@", "reader@")
 
 
 def reader_role() -> str:
