@@ -100,7 +100,7 @@ def clients(request):
         def client(engine):
             if engine not in made:
                 place = request.getfixturevalue(f"{engine}_place")
-                desk = stack.enter_context(desk_on({"works": place}, QUERIES, query_s=0.5))
+                desk = stack.enter_context(desk_on({"works": place}, QUERIES, query_s=0.3))
                 made[engine] = stack.enter_context(client_of(desk))
             return made[engine]
 
@@ -159,7 +159,7 @@ def test_edited_sql_reads_and_does_nothing_else(clients, folder, engine, sql):
 
 @pytest.mark.parametrize("engine", ["duckdb", POSTGRES])
 def test_what_a_model_writes_in_the_canonical_dialect_is_asked_in_the_engines(request, engine):
-    written = "SELECT name, strftime('%Y', built) FROM kiln WHERE name LIKE 'NORTH'"
+    written = "SELECT name, built FROM kiln WHERE name LIKE 'north%'"
     settings = GenerationSettings(max_new_tokens=80, decoding="grounded", processes=0)
     place = request.getfixturevalue(f"{engine}_place")
     with (
@@ -169,11 +169,11 @@ def test_what_a_model_writes_in_the_canonical_dialect_is_asked_in_the_engines(re
     ):
         answer = ask(client, "When was the north kiln built?").json()
     assert answer["reason"] == ""
-    assert answer["outcome"]["rows"] == [["North", "1911"]]
+    assert answer["outcome"]["rows"] == [["North", "1911-05-01"]]
     assert "ILIKE" in answer["sql"]
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "duckdb"])
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("duckdb", marks=pytest.mark.slow)])
 def test_an_assistant_may_be_asked_from_several_threads(duckdb_place, tmp_path, engine):
     """As the MCP server does: prompts and checks run side by side, the model takes one at a time."""
     place, written = duckdb_place, "SELECT COUNT(*) FROM kiln"
@@ -207,6 +207,7 @@ def test_a_duckdb_file_that_another_program_writes_is_a_503_without_its_path_and
         assert ask(client, "Tiles of each kiln").json()["status"] == "answered"
 
 
+@pytest.mark.slow
 def test_a_duckdb_file_that_is_replaced_is_asked_as_it_is_now_and_a_deleted_one_is_a_503(tmp_path):
     path = make_duckdb(tmp_path / "works.duckdb")
     with desk_on({"works": path}, QUERIES) as desk, client_of(desk) as client:

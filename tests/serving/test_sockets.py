@@ -45,7 +45,7 @@ def until(is_so, limit_s: float = 3.0) -> bool:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_costs_no_place_and_is_not_asked_for(shared_paths, stream):
-    with desk_on(shared_paths, delay_s=0.3, batch=1) as desk, listening(desk) as address:
+    with desk_on(shared_paths, delay_s=0.15, batch=1) as desk, listening(desk) as address:
         running = desk.ask(Ask("shop", COUNT))
         path, body = "/ask", {"database": "shop", "question": COUNT}
         if stream:
@@ -78,7 +78,7 @@ def test_a_body_that_trickles_is_given_up(shared_paths):
 
 def test_a_head_that_trickles_is_given_up_and_a_kept_connection_is_not_cut_early(shared_paths, monkeypatch):
     monkeypatch.setattr(server, "HEAD_S", 0.15)
-    with desk_on(shared_paths, delay_s=0.3) as desk, listening(desk) as address:
+    with desk_on(shared_paths, delay_s=0.2) as desk, listening(desk) as address:
         with httpx.Client(base_url=address) as client:
             assert client.post("/ask", json={"database": "shop", "question": COUNT}).status_code == 200
         for begin in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"):
