@@ -100,6 +100,15 @@ def test_every_page_is_named_in_the_readme():
         assert f"docs/{page.name}" in readme, page.name
 
 
+def test_every_test_that_the_security_page_names_is_there():
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+/test_\w+\.py)(?:::(test_\w+))?`", text)
+    assert len(named) > 60
+    for path, name in named:
+        source = (ROOT / "tests" / path).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in source, f"{path}::{name}"
+
+
 def prepare(folder):
     """The files that the quickstart shows before it uses them."""
     text = QUICKSTART.read_text(encoding="utf-8")

@@ -35,7 +35,13 @@ ROUNDING = {"bf16": 2**-9 / 3**0.5, "f16": 2**-12 / 3**0.5, "q8_0": 2.2 / 127 / 
 BOUND = {precision: 2 * 4.5 * 3 * error for precision, error in ROUNDING.items()}
 
 
-@pytest.fixture(scope="module", params=[*((a, True) for a in ARCHITECTURES), ("starcoder2", False)])
+RUNS = [
+    ("starcoder2", False),
+    *(pytest.param((architecture, True), marks=pytest.mark.slow) for architecture in ARCHITECTURES),
+]
+
+
+@pytest.fixture(scope="module", params=RUNS)
 def run(request, tmp_path_factory):
     """A finished run on NF4 weights of one architecture, with or without a chat template."""
     architecture, chat = request.param

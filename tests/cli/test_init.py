@@ -149,6 +149,7 @@ def test_what_a_person_gets_wrong_is_said_in_a_sentence_and_nothing_is_written(
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow
 def test_the_config_names_the_base_model_that_was_asked_for_and_settings_of_its_size(coast, tmp_path):
     for base in ("SmolLM2-135M-Instruct", "Qwen2.5-Coder-1.5B-Instruct"):
         groundql("init", coast, "--out", tmp_path / base, "--base", base)

@@ -15,6 +15,7 @@ from groundql.questions.load import load_data
 from groundql.records import Completion, read_jsonl
 from groundql.training.run_folder import read_run, read_settings, write_run
 from tests.command import groundql
+from tests.mostly_slow import first_fast
 from tests.small_data import TRAIN, write_config
 from tests.tiny import ARCHITECTURES, save_tiny
 
@@ -62,11 +63,13 @@ def completions(model, dev, out):
 
 @pytest.mark.parametrize(
     ("architecture", "chat", "quantization"),
-    [
-        *((architecture, chat, "none") for architecture in ARCHITECTURES for chat in (True, False)),
-        ("qwen2", True, "nf4"),
-        ("starcoder2", False, "fp4"),
-    ],
+    first_fast(
+        [
+            ("qwen2", True, "nf4"),
+            ("starcoder2", False, "fp4"),
+            *((architecture, chat, "none") for architecture in ARCHITECTURES for chat in (True, False)),
+        ]
+    ),
 )
 def test_a_trained_adapter_writes_from_disk_what_it_writes_in_memory(
     tmp_path, trained, architecture, chat, quantization

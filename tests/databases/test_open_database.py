@@ -1,6 +1,7 @@
 """A database by its path or URL: which engine, what is read, and what a change of the file does."""
 
 import sqlite3
+import sys
 import threading
 
 import apsw
@@ -203,3 +204,36 @@ def test_a_server_s_database_is_named_by_its_url(url, name):
 )
 def test_a_table_is_named_by_its_file_so_that_it_needs_no_quotes(tmp_path, file, name):
     assert table_name(tmp_path / file) == name
+
+
+@pytest.fixture
+def _eager_threads():
+    """Threads take turns at every step: what may fall between two steps falls there."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual_s)
+
+
+@pytest.mark.usefixtures("_eager_threads")
+@pytest.mark.parametrize(("kind", "n"), [("sqlite", 60), ("duckdb", 4)])
+def test_many_threads_may_ask_at_once_whether_queries_bind(places, kind, n):
+    """A guarded connection remembers the statement that it is at: two threads at one took each other's for a second one."""
+    names = ", ".join(f"name AS n{i}" for i in range(200))  # long enough to be prepared side by side
+    wrong = []
+
+    def ask(database, thread):
+        for i in range(n):
+            if (refusal := database.prepare(f"SELECT {names}, {thread}, {i} FROM cities")) is not None:
+                wrong.append(refusal)
+            refusal = database.prepare(f"SELECT ghost, {thread}, {i} FROM cities") or "it binds"
+            if "ghost" not in refusal:
+                wrong.append(refusal)
+
+    with OpenDatabase(places / f"cities.{kind}") as database:
+        threads = [threading.Thread(target=ask, args=(database, number)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []

@@ -13,6 +13,7 @@ from groundql.decoding.schedule import Capacity
 from groundql.models.chat import turns_of
 from groundql.records import Prompt
 from groundql.training import attention
+from tests.mostly_slow import first_fast
 from tests.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -154,7 +155,7 @@ def many():
 
 
 @pytest.mark.parametrize("pace", PACES.values(), ids=PACES)
-@pytest.mark.parametrize("capacity", CAPACITIES.values(), ids=CAPACITIES)
+@pytest.mark.parametrize("capacity", first_fast(CAPACITIES.values(), 2), ids=CAPACITIES)
 def test_refilling_compacting_and_looking_ahead_change_nothing(many, pace, capacity):
     """Rows end at different places, databases have different numbers of questions, and all share the batch."""
     model, prompts, turns, expected = many

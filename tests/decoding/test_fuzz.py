@@ -23,6 +23,7 @@ def test_random_queries_prepare_by_the_tracker_alone():
     assert sum(text.count("SELECT") > 1 for text in finished) > 3
 
 
+@pytest.mark.slow
 def test_no_random_query_passes_the_gate_without_preparing():
     texts = fuzz(tiny_vocabulary(), schemas(2), 30, seed=6, gated=True)
     assert faults(texts, "fails", "dead end") == []

@@ -46,6 +46,17 @@ def call(
     return asyncio.run(session())
 
 
+def session(server: Any, *calls: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
+    """Names of the tools, then the replies to calls of them, in one session."""
+
+    async def whole() -> tuple[Any, ...]:
+        async with Client(server, read_timeout_seconds=60) as client:
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            return (names, *[await one(client, *each) for each in calls])
+
+    return asyncio.run(whole())
+
+
 async def one(client: Client, tool: str, arguments: dict[str, Any]) -> Reply:
     result = await client.call_tool(tool, arguments)
     text = "".join(getattr(part, "text", "") for part in result.content)

@@ -20,7 +20,7 @@ def address(desk):
         yield address
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def official(address):
     with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as official:
         yield official

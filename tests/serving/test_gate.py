@@ -13,6 +13,13 @@ ASK = {"database": "shop", "question": "How many products are there?"}
 PAGES = ("/", "/health", "/databases", "/schema/shop", "/metrics", "/v1/models", "/openapi.json", "/nowhere")
 
 
+@pytest.fixture(scope="module")
+def keyed(desk):
+    """A client of a server that wants a key."""
+    with client_of(desk, keys=Keys([KEY])) as client:
+        yield client
+
+
 @pytest.mark.parametrize("path", ["/", "/schema/shop", "/nowhere"])
 @pytest.mark.parametrize(
     "host",
@@ -101,37 +108,30 @@ def test_a_body_that_a_plain_form_could_send_is_refused(client, kind):
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if path not in ("/", "/health")])
-def test_with_keys_every_path_with_content_wants_one(desk, path):
-    with client_of(desk, keys=Keys([KEY])) as client:
-        for headers in (
-            {},
-            {"Authorization": "Bearer wrong"},
-            {"Authorization": f"Basic {KEY}"},
-            {"Authorization": KEY},
-        ):
-            answer = client.get(path, headers=headers)
-            assert answer.status_code == 401, headers
-            assert answer.headers["www-authenticate"] == "Bearer"
-        answer = client.get(path, headers={"Authorization": f"Bearer {KEY}"})
-        assert answer.status_code == (404 if path == "/nowhere" else 200)
+def test_with_keys_every_path_with_content_wants_one(keyed, path):
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Basic {KEY}"},
+        {"Authorization": KEY},
+    ):
+        answer = keyed.get(path, headers=headers)
+        assert answer.status_code == 401, headers
+        assert answer.headers["www-authenticate"] == "Bearer"
+    answer = keyed.get(path, headers={"Authorization": f"Bearer {KEY}"})
+    assert answer.status_code == (404 if path == "/nowhere" else 200)
 
 
-def test_page_and_health_need_no_key_and_name_no_database(desk):
-    with client_of(desk, keys=Keys([KEY])) as client:
-        for path in ("/", "/health"):
-            answer = client.get(path)
-            assert answer.status_code == 200
-            assert "shop" not in answer.text
+def test_page_and_health_need_no_key_and_name_no_database(keyed):
+    for path in ("/", "/health"):
+        answer = keyed.get(path)
+        assert answer.status_code == 200
+        assert "shop" not in answer.text
 
 
-def test_a_key_is_asked_for_before_a_body_is_read(desk):
-    with client_of(desk, keys=Keys([KEY])) as client:
-        assert (
-            client.post(
-                "/ask", content=b"{" * 10**6, headers={"Content-Type": "application/json"}
-            ).status_code
-            == 401
-        )
+def test_a_key_is_asked_for_before_a_body_is_read(keyed):
+    body, headers = b"{" * 10**6, {"Content-Type": "application/json"}
+    assert keyed.post("/ask", content=body, headers=headers).status_code == 401
 
 
 def bodies(n_bytes):

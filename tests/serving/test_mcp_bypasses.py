@@ -103,6 +103,7 @@ POSTGRES = [
     ("resources", "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b WHERE a + b > 3", "timeout"),
     ("resources", "SELECT repeat('x', 70000000)", "too large"),
 ]  # fmt: skip
+LIMITS = ReplyLimits(deadline_s=0.3)
 AFTER = ("run_query", {"sql": "SELECT COUNT(*), SUM(balance) FROM account"})
 
 
@@ -129,7 +130,8 @@ def sqlite_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def on_sqlite(sqlite_file):
     before = sqlite_file.read_bytes()
-    replies = attacked(started("mcp", sqlite_file, "--deadline-s", "1"), SQLITE)
+    with OpenDatabase(sqlite_file) as database:
+        replies = attacked(build_server({"bank": database}, None, LIMITS), SQLITE)
     assert sqlite_file.read_bytes() == before
     assert list(sqlite_file.parent.iterdir()) == [sqlite_file]
     return replies
@@ -150,7 +152,8 @@ def on_duckdb(tmp_path_factory):
     with duckdb.connect(str(path)) as connection:
         connection.execute(SETUP)
     before = path.read_bytes()
-    replies = attacked(started("mcp", f"duckdb:{path}", "--deadline-s", "1"), DUCKDB)
+    with OpenDatabase(path) as database:
+        replies = attacked(build_server({"bank": database}, None, LIMITS), DUCKDB)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
     return replies

@@ -16,6 +16,13 @@ from tests.serving.served import QUERIES, desk_on, listening
 COUNT = "How many products are there?"
 
 
+@pytest.fixture(scope="module")
+def address(desk):
+    """A server for what changes nothing of it."""
+    with listening(desk) as address:
+        yield address
+
+
 def connected(address: str) -> socket.socket:
     host, port = address.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=5)
@@ -38,7 +45,7 @@ def until(is_so, limit_s: float = 3.0) -> bool:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_costs_no_place_and_is_not_asked_for(shared_paths, stream):
-    with desk_on(shared_paths, delay_s=0.3, batch=1) as desk, listening(desk) as address:
+    with desk_on(shared_paths, delay_s=0.15, batch=1) as desk, listening(desk) as address:
         running = desk.ask(Ask("shop", COUNT))
         path, body = "/ask", {"database": "shop", "question": COUNT}
         if stream:
@@ -71,7 +78,7 @@ def test_a_body_that_trickles_is_given_up(shared_paths):
 
 def test_a_head_that_trickles_is_given_up_and_a_kept_connection_is_not_cut_early(shared_paths, monkeypatch):
     monkeypatch.setattr(server, "HEAD_S", 0.15)
-    with desk_on(shared_paths, delay_s=0.3) as desk, listening(desk) as address:
+    with desk_on(shared_paths, delay_s=0.2) as desk, listening(desk) as address:
         with httpx.Client(base_url=address) as client:
             assert client.post("/ask", json={"database": "shop", "question": COUNT}).status_code == 200
         for begin in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"):
@@ -85,8 +92,8 @@ def test_a_head_that_trickles_is_given_up_and_a_kept_connection_is_not_cut_early
                 assert 0.1 < time.monotonic() - start < 1
 
 
-def test_a_long_body_is_refused_before_it_is_sent(shared_paths):
-    with desk_on(shared_paths) as desk, listening(desk) as address, closing(connected(address)) as client:
+def test_a_long_body_is_refused_before_it_is_sent(address):
+    with closing(connected(address)) as client:
         client.sendall(request("/ask", {}, length=10**10))
         assert client.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -96,21 +103,20 @@ def test_a_long_body_is_refused_before_it_is_sent(shared_paths):
     [b"\x00" * 100, b"GET / HTTP/1.1\r\n\r\n", b"GET /" + b"a" * 100_000, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 20_000, b"\x16\x03\x01\x02\x00\x01"],
     ids=["zeros", "no host", "long path", "many headers", "TLS"],
 )  # fmt: skip
-def test_what_is_no_request_of_ours_is_refused_and_the_server_goes_on(shared_paths, sent):
-    with desk_on(shared_paths) as desk, listening(desk) as address:
-        with closing(connected(address)) as client:
-            try:
-                client.sendall(sent)
-                client.shutdown(socket.SHUT_WR)
-                answer = client.recv(100)
-            except OSError:  # closed on us while we sent
-                answer = b""
-        assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 421"))
-        assert httpx.get(f"{address}/health").status_code == 200
+def test_what_is_no_request_of_ours_is_refused_and_the_server_goes_on(address, sent):
+    with closing(connected(address)) as client:
+        try:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            answer = client.recv(100)
+        except OSError:  # closed on us while we sent
+            answer = b""
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 421"))
+    assert httpx.get(f"{address}/health").status_code == 200
 
 
-def test_a_smuggled_second_request_is_refused(shared_paths):
-    with desk_on(shared_paths) as desk, listening(desk) as address, closing(connected(address)) as client:
+def test_a_smuggled_second_request_is_refused(address):
+    with closing(connected(address)) as client:
         client.sendall(
             b"POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /schema/shop HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -118,8 +124,8 @@ def test_a_smuggled_second_request_is_refused(shared_paths):
         assert b"product" not in client.recv(10_000)
 
 
-def test_an_answer_does_not_wait_for_a_delayed_acknowledgement(shared_paths):
-    with desk_on(shared_paths) as desk, listening(desk) as address, httpx.Client(base_url=address) as client:
+def test_an_answer_does_not_wait_for_a_delayed_acknowledgement(address):
+    with httpx.Client(base_url=address) as client:
         client.get("/health")
         start = time.monotonic()
         for _ in range(10):

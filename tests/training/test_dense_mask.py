@@ -8,6 +8,7 @@ import torch
 from groundql.config import LoraSettings
 from groundql.training.packs import collate_packs, make_packs
 from groundql.training.trainer import add_lora
+from tests.mostly_slow import first_fast
 from tests.tiny import tiny_model
 from tests.training.made import some_examples
 from tests.training.test_trainer import log, train
@@ -29,7 +30,7 @@ def examples_that_fill(length):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("length", [992, 1024])
+@pytest.mark.parametrize("length", first_fast([992, 1024]))
 def test_a_pack_whose_length_32_divides_has_finite_gradients_under_a_dense_mask(device, length, tmp_path):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

@@ -7,6 +7,7 @@ import torch
 from transformers import Trainer, TrainerState
 
 from groundql.training.trainer import train_adapter
+from tests.mostly_slow import first_fast
 from tests.training.killed import kill_this_process, run_until_killed
 from tests.training.test_trainer import EXAMPLES, N_PACKS, PAD, adapter, log, same, settings, train, with_lora
 
@@ -48,7 +49,7 @@ def kill_when_done(step):
     return on_step
 
 
-@pytest.mark.parametrize("step", range(1, 2 * N_PACKS // AWKWARD["accumulation"] + 1))
+@pytest.mark.parametrize("step", first_fast(range(1, 2 * N_PACKS // AWKWARD["accumulation"] + 1)))
 def test_killed_after_any_step_with_accumulation_dropout_and_sparse_logging(tmp_path, whole, step):
     run_until_killed(
         lambda: train(tmp_path / "run", dev=EXAMPLES[:2], on_step=kill_when_done(step), **AWKWARD)
@@ -56,7 +57,7 @@ def test_killed_after_any_step_with_accumulation_dropout_and_sparse_logging(tmp_
     assert_ends_the_same(tmp_path / "run", whole, **AWKWARD)
 
 
-@pytest.mark.parametrize("n_whole", [0, 1, 2])
+@pytest.mark.parametrize("n_whole", first_fast([1, 0, 2]))
 def test_killed_while_a_checkpoint_is_written_goes_on_from_the_one_before(
     tmp_path, whole, monkeypatch, n_whole
 ):

@@ -19,6 +19,7 @@ from groundql.errors import SettingError, TrainingStopped
 from groundql.records import Prompt
 from groundql.training.trainer import add_lora, train_adapter
 from tests.command import groundql
+from tests.mostly_slow import first_fast
 from tests.small_data import write_config
 from tests.tiny import save_tiny, tiny_model
 from tests.training.test_examples import encoded
@@ -139,13 +140,15 @@ def test_the_same_seed_trains_the_same_adapter_and_the_loss_falls(tmp_path):
 
 @pytest.mark.parametrize(
     ("training", "killed_at", "resumes_from"),
-    [
-        ({}, 6, 4),  # from the checkpoint of the first epoch
-        ({"save_steps": 3}, 4, 3),  # from inside an epoch
-        ({"save_steps": 3, "packing": "none", "batch_size": 2}, 4, 3),
-        ({"save_steps": 1, "accumulation": 2, "epochs": 4}, 4, 3),  # inside an epoch of two steps
-        ({}, 3, None),  # before there was a checkpoint
-    ],
+    first_fast(
+        [
+            ({"save_steps": 3}, 4, 3),  # from inside an epoch
+            ({}, 6, 4),  # from the checkpoint of the first epoch
+            ({"save_steps": 3, "packing": "none", "batch_size": 2}, 4, 3),
+            ({"save_steps": 1, "accumulation": 2, "epochs": 4}, 4, 3),  # inside an epoch of two steps
+            ({}, 3, None),  # before there was a checkpoint
+        ]
+    ),
 )
 def test_a_killed_run_resumes_and_ends_as_if_it_had_not_been(tmp_path, training, killed_at, resumes_from):
     whole, expected = train(tmp_path / "whole", dev=EXAMPLES[:2], **training)
@@ -294,7 +297,7 @@ def scripted(scores):
 
 @pytest.mark.parametrize(
     ("select_by", "best_epoch"),
-    [("ex_strict", 1), ("grounded", 2), ("last", 5)],
+    first_fast([("ex_strict", 1), ("grounded", 2), ("last", 5)]),
 )
 def test_the_checkpoint_with_the_best_dev_score_is_kept(tmp_path, select_by, best_epoch):
     model, at_step = with_lora(), {}

@@ -1,6 +1,7 @@
 """Asks the engine whether a statement binds: prepared, never run, on an empty twin of the database."""
 
 import functools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,22 @@ from groundql.databases.schema import schema_ddl
 from groundql.errors import DataError
 from groundql.records import Schema
 
-N_TWINS = 256  # of each kind kept; a twin takes about 100 kB
+N_TWINS = 256  # of each kind kept, of schemas in each thread; a twin takes about 100 kB
 
-_schema_twins: dict[
-    int, tuple[Schema, "Twin"]
-] = {}  # by id; the schema is kept, so that its id stays its own
+
+class _Kept(threading.local):
+    """Twins of one thread, since a guarded connection remembers the statement that it is at.
+
+    Two threads at one would take each other's for a second statement. No lock, since the process may be forked while another thread holds it.
+    """
+
+    def __init__(self) -> None:
+        self.of_schemas: dict[
+            int, tuple[Schema, Twin]
+        ] = {}  # by id; the schema is kept, so that its id stays its own
+
+
+_kept = _Kept()
 
 
 class Twin:
@@ -80,18 +92,19 @@ def prepare(source: Schema | Path, sql: str) -> str | None:
 
 
 def twin_of(source: Schema | Path) -> Twin:
-    """The cached empty twin of a schema, or of a SQLite file as it is on disk now."""
+    """This thread's cached empty twin of a schema, or of a SQLite file as it is on disk now."""
     if isinstance(source, Path):
         stat = source.stat()
         try:
-            return _file_twin(str(source), stat.st_mtime_ns, stat.st_size)
+            return _file_twin(str(source), stat.st_mtime_ns, stat.st_size, threading.get_ident())
         except apsw.Error as error:
             raise DataError(f"{source} cannot be read as a SQLite database: {error}") from None
-    known = _schema_twins.get(id(source))
+    twins = _kept.of_schemas
+    known = twins.get(id(source))
     if known is None:
-        if len(_schema_twins) >= N_TWINS:
-            _schema_twins.pop(next(iter(_schema_twins)))
-        known = _schema_twins[id(source)] = (source, twin_from_ddl(schema_ddl(source)))
+        if len(twins) >= N_TWINS:
+            twins.pop(next(iter(twins)))
+        known = twins[id(source)] = (source, twin_from_ddl(schema_ddl(source)))
     return known[1]
 
 
@@ -112,7 +125,7 @@ def own_rows(connection: Guarded, sql: str) -> list[tuple[Any, ...]]:
 
 
 @functools.lru_cache(N_TWINS)
-def _file_twin(path: str, mtime_ns: int, n_bytes: int) -> Twin:
+def _file_twin(path: str, mtime_ns: int, n_bytes: int, thread: int) -> Twin:
     """Tables, views and indexes of the file, without rows; the file itself, read-only, where they cannot be copied."""
     file = open_guarded(path)
     kept = "sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"

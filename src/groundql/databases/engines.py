@@ -9,7 +9,7 @@ from typing import Protocol, Self
 from groundql.databases.executor import Executor, Job
 from groundql.databases.guard import Answer
 from groundql.errors import DataError
-from groundql.records import Table, dialect_of
+from groundql.records import Outcome, Table, dialect_of
 
 BIND_S = 10.0  # for one statement to bind
 
@@ -76,6 +76,16 @@ def read_engine_functions(url: str) -> frozenset[str]:
         engine.close()
 
 
+def raise_if_unopened(outcome: Outcome) -> None:
+    """Nothing where the query was asked of its database, whatever came of it.
+
+    Raises:
+        DataError: it could not be opened: an error that took no time at all, see `worker.engine_answer`.
+    """
+    if outcome.status == "error" and outcome.elapsed_s == 0.0:
+        raise DataError(outcome.error)
+
+
 class Binder:
     """Asks an engine whether statements bind, in a process of its own; use it as a context manager, or close it.
 
@@ -90,11 +100,19 @@ class Binder:
         self._known: dict[str, str | None] = {}
 
     def prepare(self, sql: str) -> str | None:
-        """None where `sql` is one query that binds, else the engine's words."""
-        if sql not in self._known:
-            ((_, outcome),) = self._own_executor().run_each([Job(self.url, sql, BIND_S, bind_only=True)])
-            self._known[sql] = None if outcome.status == "ok" else outcome.error or outcome.status
-        return self._known[sql]
+        """None where `sql` is one query that binds, else the engine's words.
+
+        Raises:
+            DataError: the database cannot be opened now: no fault of the query, and nothing that is kept.
+        """
+        if sql in self._known:
+            return self._known[sql]
+        ((_, outcome),) = self._own_executor().run_each([Job(self.url, sql, BIND_S, bind_only=True)])
+        raise_if_unopened(outcome)
+        words = None if outcome.status == "ok" else outcome.error or outcome.status
+        if outcome.status in ("ok", "error", "refused"):  # a timeout may pass
+            self._known[sql] = words
+        return words
 
     def has_row(self, sql: str, *, deadline_s: float) -> bool | None:
         """Whether a query gives a row; None where it did not end well."""

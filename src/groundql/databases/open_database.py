@@ -12,7 +12,7 @@ from typing import Self
 import apsw
 
 from groundql.databases.binding import prepare
-from groundql.databases.engines import Binder
+from groundql.databases.engines import Binder, raise_if_unopened
 from groundql.databases.executor import Executor
 from groundql.databases.files import sqlite_file
 from groundql.databases.place import locate
@@ -86,7 +86,11 @@ class OpenDatabase:
         return engine_sql(sql, self.schema, self.dialect)
 
     def prepare(self, sql: str) -> str | None:
-        """None where the engine prepares `sql` as one read-only query, else its own words. No row is read."""
+        """None where the engine prepares `sql` as one read-only query, else its own words. No row is read.
+
+        Raises:
+            DatabaseMissing, DataError: the database is not there any more, or cannot be opened now.
+        """
         schema = self.schema
         if self.dialect == "sqlite":
             return prepare(schema, sql)
@@ -99,12 +103,14 @@ class OpenDatabase:
         """What one query gave, read-only, under a deadline and caps; whatever `sql` does is in the outcome.
 
         Raises:
-            DatabaseMissing: the file is not there any more.
+            DatabaseMissing, DataError: the database is not there any more, or cannot be opened now.
         """
         _ = self.schema  # a changed file is opened anew
         target: Path | str = self._files.url or sqlite_file(self._files)
         with self._executor() as executor:
-            return executor.run(target, sql, deadline_s=deadline_s, max_rows=max_rows)
+            outcome = executor.run(target, sql, deadline_s=deadline_s, max_rows=max_rows)
+        raise_if_unopened(outcome)
+        return outcome
 
     def close(self) -> None:
         """End the processes that run queries; the next query would start new ones."""

@@ -27,7 +27,7 @@ from typing import Any
 from groundql.databases.engine_values import decimal_cell
 from groundql.databases.guard import RESULT_BYTES, SQL_BYTES, Answer, Refused, TooLarge, take_rows
 from groundql.databases.postgres_connection import connect, module, role_fault, shown
-from groundql.errors import DataError
+from groundql.errors import DataError, GroundqlError
 from groundql.records import Cell
 
 FIRST_ROWS = 4  # of the first fetch; the later ones go by how wide these were
@@ -114,7 +114,11 @@ class PostgresEngine:
             )
 
     def run(self, sql: str, *, deadline_s: float, max_rows: int) -> Answer:
-        """(status, columns, rows, error, elapsed_s, 0) of one query; never raises for what `sql` does."""
+        """(status, columns, rows, error, elapsed_s, 0) of one query; never raises for what `sql` does.
+
+        Raises:
+            DatabaseMissing, DataError: the connection broke, and there is no new one.
+        """
         return self._guarded(sql, deadline_s, max_rows)
 
     def bind(self, sql: str, *, deadline_s: float) -> Answer:
@@ -135,6 +139,8 @@ class PostgresEngine:
             if max_rows is not None:
                 self._execute(query)
                 rows = take_rows(_Fetched(self, end_s, columns), max_rows)
+        except GroundqlError:  # no connection again: no query's doing
+            raise
         except Exception as failure:  # whatever the model's SQL provokes is a result, not a fault of ours
             status, rows = _status_of(failure), []
             error = f"did not end within {deadline_s:g} s" if status == "timeout" else _words(failure)

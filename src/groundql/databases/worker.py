@@ -104,14 +104,14 @@ def engine_answer(
 
     try:
         engine = engines.pop(url, None) or open_engine(url)
-    except GroundqlError as failure:
+        engines[url] = engine
+        if len(engines) > N_OPEN_ENGINES:
+            engines.pop(next(iter(engines))).close()
+        if max_rows is None:
+            return engine.bind(sql, deadline_s=deadline_s)
+        return engine.run(sql, deadline_s=deadline_s, max_rows=max_rows)
+    except GroundqlError as failure:  # it cannot be opened, or not again
         return "error", (), [], str(failure), 0.0, 0
-    engines[url] = engine
-    if len(engines) > N_OPEN_ENGINES:
-        engines.pop(next(iter(engines))).close()
-    if max_rows is None:
-        return engine.bind(sql, deadline_s=deadline_s)
-    return engine.run(sql, deadline_s=deadline_s, max_rows=max_rows)
 
 
 def write_message(stream: IO[bytes], message: Any) -> None:

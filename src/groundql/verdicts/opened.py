@@ -10,6 +10,7 @@ from groundql.databases.files import has_rows, sqlite_file
 from groundql.databases.guard import Guarded, open_guarded, run_guarded
 from groundql.databases.kept import KeptOutcomes, same_text
 from groundql.databases.schema import read_schema
+from groundql.errors import DataError
 from groundql.records import DatabaseFiles, Outcome, Schema
 from groundql.verdicts.ast_equal import canonical
 from groundql.verdicts.facts import Facts, read_facts
@@ -70,7 +71,10 @@ class OpenDatabase:
         """Why a query does not prepare here, None where it does; asked once."""
         key = same_text(sql)
         if key not in self._refusals:
-            self._refusals[key] = (self._binder or self.twin).prepare(sql)
+            try:
+                self._refusals[key] = (self._binder or self.twin).prepare(sql)
+            except DataError as error:  # a server that went away; it may come back
+                return str(error)
         return self._refusals[key]
 
     def learn(self, sql: str, outcome: Outcome) -> None:
