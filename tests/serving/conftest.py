@@ -34,5 +34,5 @@ def paths(tmp_path):
 @pytest.fixture
 def own_client(paths):
     """A client of a server on them."""
-    with desk_on(paths, query_s=0.3) as desk, client_of(desk) as client:
+    with desk_on(paths, query_s=0.3, lock_s=0.25) as desk, client_of(desk) as client:
         yield client

@@ -164,7 +164,7 @@ def test_an_answer_that_takes_too_long_is_a_timeout_also_within_a_stream(shared_
 def test_one_client_may_not_take_all_places(shared_paths):
     asked = {"model": "groundql/shop", "messages": said(("user", COUNT))}
     with (
-        desk_on(shared_paths, delay_s=0.2, per_client=1) as desk,
+        desk_on(shared_paths, delay_s=0.1, per_client=1) as desk,
         listening(desk) as address,
         openai.OpenAI(base_url=f"{address}/v1", api_key="x", max_retries=0) as official,
         ThreadPoolExecutor(3) as pool,

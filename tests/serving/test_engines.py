@@ -157,6 +157,7 @@ def test_edited_sql_reads_and_does_nothing_else(clients, folder, engine, sql):
     assert run(client, "SELECT COUNT(*), SUM(CASE WHEN is_glazed THEN 1 END) FROM tile")["rows"] == [[3, 2]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", POSTGRES])
 def test_what_a_model_writes_in_the_canonical_dialect_is_asked_in_the_engines(request, engine):
     written = "SELECT name, built FROM kiln WHERE name LIKE 'north%'"

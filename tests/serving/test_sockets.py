@@ -43,7 +43,7 @@ def until(is_so, limit_s: float = 3.0) -> bool:
     return True
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("stream", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_client_that_hangs_up_costs_no_place_and_is_not_asked_for(shared_paths, stream):
     with desk_on(shared_paths, delay_s=0.15, batch=1) as desk, listening(desk) as address:
         running = desk.ask(Ask("shop", COUNT))
@@ -76,6 +76,7 @@ def test_a_body_that_trickles_is_given_up(shared_paths):
         assert until(lambda: client.recv(1000) == b"")
 
 
+@pytest.mark.slow
 def test_a_head_that_trickles_is_given_up_and_a_kept_connection_is_not_cut_early(shared_paths, monkeypatch):
     monkeypatch.setattr(server, "HEAD_S", 0.15)
     with desk_on(shared_paths, delay_s=0.2) as desk, listening(desk) as address:
@@ -133,6 +134,7 @@ def test_an_answer_does_not_wait_for_a_delayed_acknowledgement(address):
         assert time.monotonic() - start < 0.35  # ten delays alone are 0.4 s
 
 
+@pytest.mark.slow
 def test_sixty_questions_at_once_each_get_their_own_rows(shared_paths):
     marks = {f"mark {i}": f"SELECT 'mark {i}' AS mark" for i in range(60)}
     with desk_on(shared_paths, marks | QUERIES, per_client=100) as desk, listening(desk) as address:
