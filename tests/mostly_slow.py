@@ -8,8 +8,9 @@ import pytest
 
 def first_fast(cases: Iterable[Any], n_fast: int = 1) -> list[Any]:
     """The cases, all but the first `n_fast` marked slow; a tuple is the values of one case."""
+    listed = list(cases)
     marked = [
         pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
-        for case in (cases := list(cases))[n_fast:]
+        for case in listed[n_fast:]
     ]
-    return [*cases[:n_fast], *marked]
+    return [*listed[:n_fast], *marked]
