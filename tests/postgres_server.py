@@ -4,6 +4,7 @@ import os
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,12 @@ def postgres_server(folder: Path) -> Iterator[str]:
         ]:  # pytest's own folders: one more where tests run in several processes
             if parent.name.startswith(("pytest-", "popen-")):
                 parent.chmod(parent.stat().st_mode | 0o011)
-    bin_dir, port = found[-1].parent, 20_000 + os.getpid() % 20_000
+    with (
+        socket.socket() as free
+    ):  # not by the process's number: a second server of it may find that port still taken
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    bin_dir = found[-1].parent
     settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c shared_buffers=16MB"
     initdb = [bin_dir / "initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run(initdb, cwd=folder, user=user, check=True, stdout=subprocess.DEVNULL, timeout=60)

@@ -187,6 +187,7 @@ def test_an_assistant_may_be_asked_from_several_threads(duckdb_place, tmp_path, 
     assert len({answer.outcome.rows for answer in answers}) == 1
 
 
+@pytest.mark.slow
 def test_a_duckdb_file_that_another_program_writes_is_a_503_without_its_path_and_answers_afterwards(tmp_path):
     path = make_duckdb(tmp_path / "works.duckdb")
     holder = (

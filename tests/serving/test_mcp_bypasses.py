@@ -203,7 +203,7 @@ def on_postgres(tmp_path_factory):
                 "INSERT INTO account VALUES (1, 'Ada', 10), (2, 'Bo', 20); INSERT INTO book VALUES (1)"
             )
             make_reader(connection)
-        replies = attacked(started("mcp", as_reader(url), "--deadline-s", "1"), POSTGRES)
+        replies = attacked(started("mcp", as_reader(url), "--deadline-s", "3"), POSTGRES)
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT count(*) FROM book").fetchall() == [(1,)]
             assert connection.execute("SELECT is_called FROM numbers").fetchall() == [(False,)]
