@@ -12,6 +12,7 @@ from groundql.models.load import LoadedModel
 from groundql.prompts.budget import fit_prompt
 from groundql.records import DatabaseFiles, Question
 from groundql.selecting import Asked, complete
+from tests.mostly_slow import first_fast
 from tests.scripted import ScriptedModel
 from tests.small_data import SHOP
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -83,7 +84,7 @@ def test_a_query_that_runs_is_not_written_again(asked):
     assert (one.sql, one.n_samples) == (GOOD, 1)
 
 
-@pytest.mark.parametrize("decoding", ["free", "grounded"])
+@pytest.mark.parametrize("decoding", first_fast(["grounded", "free"]))
 def test_samples_are_counted_and_chosen_the_same_each_time(asked, decoding):
     model = tiny_model("qwen2").eval()
     sampled = {"decoding": decoding, "samples": 4, "temperature": 1.0}

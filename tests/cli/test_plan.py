@@ -10,6 +10,7 @@ from groundql.config import load_config
 from groundql.models.catalog import CATALOG
 from groundql.models.memory import plan_of
 from tests.command import groundql
+from tests.mostly_slow import first_fast
 from tests.small_data import write_small_data
 
 SHIPPED = sorted(
@@ -45,7 +46,7 @@ def plan(config_path, *overrides):
 
 
 @pytest.mark.usefixtures("without_tokenizers")
-@pytest.mark.parametrize("shipped", SHIPPED)
+@pytest.mark.parametrize("shipped", first_fast(SHIPPED, 2))
 def test_every_catalog_model_is_planned_with_every_shipped_config(shipped):
     config = load_config(shipped)
     lengths = plan_verb.read_lengths(config, plan_verb.find_base(config.model.name))

@@ -11,6 +11,7 @@ from groundql.databases.open_database import N_EXECUTORS, OpenDatabase
 from groundql.databases.place import database_name
 from groundql.databases.table_files import table_name
 from groundql.errors import DatabaseMissing, DataError
+from tests.mostly_slow import first_fast
 
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install 'groundql[duckdb]'")
 
@@ -40,15 +41,18 @@ def places(tmp_path):
 
 @pytest.mark.parametrize(
     ("place", "db_id", "dialect"),
-    [
-        ("{}/cities.sqlite", "cities", "sqlite"),
-        ("sqlite:{}/cities.sqlite", "cities", "sqlite"),
-        ("duckdb:{}/cities.duckdb", "cities", "duckdb"),
-        ("{}/cities.duckdb", "cities", "duckdb"),
-        ("{}/tables", "tables", "duckdb"),
-        ("{}/tables/cities.csv", "cities", "duckdb"),
-        ("{}/cities.parquet", "cities", "duckdb"),
-    ],
+    first_fast(
+        [
+            ("sqlite:{}/cities.sqlite", "cities", "sqlite"),
+            ("duckdb:{}/cities.duckdb", "cities", "duckdb"),
+            ("{}/tables", "tables", "duckdb"),
+            ("{}/cities.sqlite", "cities", "sqlite"),
+            ("{}/cities.duckdb", "cities", "duckdb"),
+            ("{}/tables/cities.csv", "cities", "duckdb"),
+            ("{}/cities.parquet", "cities", "duckdb"),
+        ],
+        3,
+    ),
 )
 def test_each_form_of_a_place_opens_with_its_engine_and_gives_the_same_rows(places, place, db_id, dialect):
     with OpenDatabase(place.format(places)) as database:

@@ -107,7 +107,7 @@ def test_tokens_are_those_of_transformers_own_greedy_generate(architecture):
     ]
 
 
-@pytest.mark.parametrize("window", [16, 40])
+@pytest.mark.parametrize("window", first_fast([16, 40]))
 def test_a_sliding_window_reaches_as_far_back_as_in_generate(window):
     model, prompts = lively_model("starcoder2", window=window), some_prompts()
     ends = {TOKENIZER.eos_token_id}
@@ -116,7 +116,7 @@ def test_a_sliding_window_reaches_as_far_back_as_in_generate(window):
     assert [list(one.ids) for one in decode(model, prompts)] == expected
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", first_fast(ARCHITECTURES))
 def test_the_batch_size_and_the_order_change_nothing(architecture):
     model, prompts = lively_model(architecture), some_prompts(7, n_prefixes=2)
     one_by_one = texts(decode(model, prompts, batch_size=1))

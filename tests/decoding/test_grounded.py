@@ -14,6 +14,7 @@ from groundql.decoding.schedule import Capacity
 from groundql.decoding.single_row import decode_grounded_row
 from tests.decoding.test_engine import TOKENIZER, TURNS, encode, lively_model, some_prompts
 from tests.decoding.toy_constraint import ToyConstraint
+from tests.mostly_slow import first_fast
 
 N_TOKENS = len(TOKENIZER)
 BUDGET = 10
@@ -70,7 +71,7 @@ def many():
     return model, prompts, expected
 
 
-@pytest.mark.parametrize("pace", PACES.values(), ids=PACES)
+@pytest.mark.parametrize("pace", first_fast(PACES.values()), ids=PACES)
 def test_a_batch_writes_what_each_row_writes_alone(many, pace):
     model, prompts, expected = many
     found = together(model, prompts, pace, capacity=Capacity(n_slots=6, kv_tokens=10_000, rows_a_group=3))

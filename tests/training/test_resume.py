@@ -80,6 +80,7 @@ def test_killed_while_a_checkpoint_is_written_goes_on_from_the_one_before(
     assert_ends_the_same(tmp_path / "run", whole, **AWKWARD)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_still_ends_the_same(tmp_path, whole):
     for i, step in enumerate((1, 3, 3, 4)):
         run_until_killed(

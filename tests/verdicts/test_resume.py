@@ -45,13 +45,8 @@ def test_another_run_begins_anew(tmp_path, change):
         assert partial.known == []
 
 
-@pytest.mark.parametrize(
-    "split",
-    [
-        pytest.param("dev", id="by worker processes", marks=pytest.mark.slow),
-        pytest.param("train", id="by forked processes"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["dev", "train"], ids=["by worker processes", "by forked processes"])
 def test_a_killed_judge_resumes_and_ends_with_all_verdicts(tmp_path, split):
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
     from groundql.questions.load import load_data
