@@ -14,6 +14,18 @@ ASK = (
     "Answer with the question alone.\n\n"
 )
 MAX_NEW_TOKENS = 48
+REQUESTS = (
+    "count",
+    "find",
+    "get",
+    "give",
+    "list",
+    "name",
+    "return",
+    "show",
+    "tell",
+)  # how a request without ? begins
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _KEPT = re.compile(r"'((?:[^']|'')*)'|\b\d+(?:\.\d+)?\b")
 
 
@@ -53,9 +65,15 @@ def rephraser(model: str, say: Callable[[str], None]) -> Callable[[Sequence[Line
 
 
 def is_same_question(line: Line, text: str) -> bool:
-    """Whether `text` may stand for the line's question: one question, as long, with every value that the SQL and the question share."""
+    """Whether `text` may stand for the line's question.
+
+    It asks, where a model may well answer or assert; it is about as long; it has every value that SQL and question share,
+    and no number of its own.
+    """
+    asks = text.endswith("?") or (text.endswith(".") and text.lower().startswith(REQUESTS))
     if (
-        not text.endswith(("?", "."))
+        not asks
+        or not set(_NUMBER.findall(text)) <= set(_NUMBER.findall(line.text))
         or not 0.4 < len(text) / len(line.text) < 2.5
         or "select " in text.lower()
     ):
