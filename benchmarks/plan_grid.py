@@ -1,10 +1,10 @@
 """The plan beside what torch's allocator says, for every catalog model at several budgets. Needs a CUDA card.
 
-    python -m benchmarks.plan_grid EXAMPLES.npz [--models NAME...] [--json OUT] [--at-once 8] [--limit 90]
+    python -m benchmarks.plan_grid EXAMPLES.npz [--models NAME...] [--json OUT] [--at-once 8] [--limit 90] [--steps 2]
 
 Random weights in each model's exact shape, NF4, rank 32, 8-bit AdamW, packs of real lengths; what layers keep and
 whether there is a graph is the plan's choice under the budget's memory, and the allocator is held to it. A process a
-model, each with a time limit; memory alone is measured, so several run at once. Without a GPU a tiny model runs, and only
+model, each with a time limit; memory alone is measured, so several run at once (speed wants one at a time and some `--steps`). Without a GPU a tiny model runs, and only
 the plan's numbers are filled in.
 """
 
@@ -53,7 +53,7 @@ BUDGETS = (
 
 
 def measure_model(
-    name: str, examples: Sequence[Example], budgets: Sequence[Budget]
+    name: str, examples: Sequence[Example], budgets: Sequence[Budget], n_timed: int
 ) -> Iterator[dict[str, Any]]:
     """A row for each budget."""
     row = row_of(name)
@@ -78,7 +78,7 @@ def measure_model(
         if plan.fits:
             cap_memory(budget.memory_gib * 1024, CONTEXT_MIB)
             try:
-                facts |= measure_budget(model, row, plan, fitting, budget.pack_tokens)
+                facts |= measure_budget(model, row, plan, fitting, budget.pack_tokens, n_timed)
             except torch.OutOfMemoryError as error:
                 facts["stopped"] = f"out of memory: {str(error).split('.')[0]}"
         yield facts
@@ -88,9 +88,9 @@ def measure_model(
 
 
 def measure_budget(
-    model: Any, row: BaseModelRow, plan: Any, examples: Sequence[Example], pack_tokens: int
+    model: Any, row: BaseModelRow, plan: Any, examples: Sequence[Example], pack_tokens: int, n_timed: int
 ) -> dict[str, Any]:
-    """Four steps with what the plan chose: the peaks of all, and of the last two alone; ms of the last two."""
+    """Two steps and `n_timed` more with what the plan chose: peaks of all and of the later ones, whose time is taken."""
     model.label_loss_through = None  # the graph before lets its memory go
     gc.collect()
     if torch.cuda.is_available():
@@ -105,7 +105,8 @@ def measure_budget(
     model.label_loss_through = fused
     if plan.graph and torch.cuda.is_available():
         fused.use_graph()
-    batches = fused_step.batches_of(fused_step.full_packs(examples, pack_tokens)[:4], model)
+    packs = fused_step.full_packs(examples, pack_tokens)[: 2 + n_timed]
+    batches = fused_step.batches_of(packs, model)
     optimizer = fused_step.optimizer_of(model)
     for batch in batches[:2]:
         fused_step.one_step(model, batch, optimizer)
@@ -114,14 +115,20 @@ def measure_budget(
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
-    losses = [float(fused_step.one_step(model, batch, optimizer)) for batch in batches[2:4]]
+    losses = [float(fused_step.one_step(model, batch, optimizer)) for batch in batches[2:]]
     took_s = time.perf_counter() - started
     found = {**peaks_mib(), **whole, "losses": [round(loss, 3) for loss in losses]}
     if "reserved_mib" in found:
         found["excess"] = round(
             plan.peak_mib / max(found["reserved_mib"], found["reserved_with_start_mib"]) - 1, 3
         )
-    return {**found, "ms_per_step": round(1000 * took_s / max(1, len(losses)))}
+    return {
+        **found,
+        "losses": found["losses"][:3],
+        "timed_steps": len(losses),
+        "ms_per_step": round(1000 * took_s / max(1, len(losses))),
+        "tokens_per_s": round(sum(map(len, packs[2:])) / took_s),
+    }
 
 
 def run_child(name: str, limit_s: float, handed_on: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -146,15 +153,15 @@ def run_child(name: str, limit_s: float, handed_on: Sequence[str]) -> Iterator[d
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| model | GiB | pack | kept | graph | planned | allocated | reserved | with start | plan is | ms a step |",
-        "|---|---:|---:|---|---|---:|---:|---:|---:|---:|---:|",
+        "| model | GiB | pack | kept | graph | planned | allocated | reserved | with start | plan is | ms a step | tok/s |",
+        "|---|---:|---:|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in sorted(rows, key=lambda r: list(CATALOG).index(r["model"]) if r["model"] in CATALOG else 99):
         excess = f"{100 * row['excess']:+.0f} %" if "excess" in row else ""
         cells = [row["model"], row.get("memory_gib", ""), row.get("pack_tokens", ""), row.get("keeps", "")]
         cells += [row.get("graph", ""), row.get("planned_mib", ""), row.get("allocated_mib", "")]
         cells += [row.get("reserved_mib", ""), row.get("reserved_with_start_mib", ""), excess]
-        cells += [row.get("ms_per_step", "")]
+        cells += [row.get("ms_per_step", ""), row.get("tokens_per_s", "")]
         note = row.get("stopped") or ("the plan refuses it" if row.get("fits") is False else "")
         lines.append("| " + " | ".join(map(str, cells)) + " | " + note)
     return "\n".join(lines)
@@ -170,6 +177,7 @@ def main() -> None:
     parser.add_argument("--packs", type=int, nargs="+", help="budgets of these packs alone, in tokens")
     parser.add_argument("--at-once", type=int, default=1, help="models at once: needs a large card")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds a model")
+    parser.add_argument("--steps", type=int, default=2, help="timed steps of each budget")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -178,7 +186,7 @@ def main() -> None:
         row = row_of(asked.child)
         examples = load_examples(asked.examples) if asked.examples else made_up_examples(400)
         budgets = [one for one in BUDGETS if not asked.packs or one.pack_tokens in asked.packs]
-        for found in measure_model(asked.child, in_vocabulary(examples, row.vocab), budgets):
+        for found in measure_model(asked.child, in_vocabulary(examples, row.vocab), budgets, asked.steps):
             print(json.dumps(found), flush=True)
         return
     if not torch.cuda.is_available():
@@ -200,6 +208,7 @@ def main() -> None:
                         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 
     handed_on = [str(asked.examples)] if asked.examples else []
+    handed_on += ["--steps", str(asked.steps)]
     if asked.packs:
         handed_on += ["--packs", *map(str, asked.packs)]
     names = list(asked.models)
