@@ -1,5 +1,6 @@
 """The plan against the peak that torch reports for our own trainer, on random weights in each catalog shape."""
 
+import gc
 import random
 from dataclasses import replace
 
@@ -94,12 +95,14 @@ def lengths_of(examples):
 
 def train_peak_mib(row, config, examples, run_dir, device, plan):
     """`max_memory_reserved` of a training by our trainer with what the plan chose; None without CUDA."""
+    gc.collect()  # a model refers to itself: the one of the test before is still there
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     with device:
         model = AutoModelForCausalLM.from_config(config_of(row), dtype=dtype)
     quantize(model, dtype, device)
     model = add_lora(model, config.lora, seed=1)
     if device.type == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()  # what loading has left behind is none of the training's
     result = train_adapter(
         model,
