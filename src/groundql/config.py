@@ -110,7 +110,7 @@ class TrainingSettings(Settings):
 
     @property
     def budget_tokens(self) -> int:
-        """`pack_tokens` as a number; for "auto" `models.memory.with_pack` puts one in its place first."""
+        """`pack_tokens` as a number; for "auto" `models.fitting.with_pack` puts one in its place first."""
         if self.pack_tokens == "auto":
             raise SettingError("training.pack_tokens = 'auto' needs a plan: set memory_gib, or give a number")
         return self.pack_tokens

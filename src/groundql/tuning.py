@@ -13,8 +13,9 @@ from groundql.errors import AskedWrongly, GroundqlError
 from groundql.generating import Writer, read_schemas, write_completions
 from groundql.models.catalog import BaseModelRow
 from groundql.models.chat import turns_of
+from groundql.models.fitting import check_fits, with_pack, with_settings
 from groundql.models.load import LoadedModel, best_device, load_base, load_tokenizer, weights_place
-from groundql.models.memory import Plan, check_fits, plan_of, with_pack, with_settings, write_plan
+from groundql.models.memory import Plan, plan_of, write_plan
 from groundql.models.shape import read_shape
 from groundql.models.source import ModelSource, find_base
 from groundql.models.workload import QuestionLengths

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from groundql.errors import SettingError
 from groundql.models.catalog import CATALOG
+from groundql.models.fitting import LARGEST_PACK, with_pack, with_settings
 from groundql.models.fused_memory import (
     SMALL_FFN_TOKENS,
     Keeps,
@@ -15,15 +16,7 @@ from groundql.models.fused_memory import (
     moments,
     smaller_choices,
 )
-from groundql.models.memory import (
-    HEADROOM,
-    LARGEST_PACK,
-    fused_parts,
-    plan_of,
-    sum_mib,
-    with_pack,
-    with_settings,
-)
+from groundql.models.memory import HEADROOM, fused_parts, plan_of, sum_mib
 from groundql.models.shape import read_shape
 from groundql.models.source import ModelSource
 from groundql.models.workload import QuestionLengths, make_passes

@@ -9,21 +9,9 @@ from hypothesis import strategies as st
 from groundql.config import Config, DataSettings, LoraSettings, ModelSettings, TrainingSettings
 from groundql.errors import GroundqlError, ModelMissing
 from groundql.models.catalog import CATALOG
-from groundql.models.memory import (
-    OURS,
-    PLAN_FILE,
-    Plan,
-    Stack,
-    check_fits,
-    find_change,
-    layer_bytes,
-    parts_of,
-    plan_of,
-    sum_mib,
-    weight_bits,
-    with_settings,
-    write_plan,
-)
+from groundql.models.fitting import check_fits, find_change, with_settings
+from groundql.models.layer_memory import OURS, Stack, layer_bytes, weight_bits
+from groundql.models.memory import PLAN_FILE, Plan, parts_of, plan_of, sum_mib, write_plan
 from groundql.models.shape import read_shape
 from groundql.models.source import ModelSource
 from groundql.models.workload import Pass, QuestionLengths, durations, make_passes, operations

@@ -1,6 +1,6 @@
 """The plan's count of activations against what autograd really saves in our own training path, on CPU.
 
-Where attention, peft or transformers come to save other tensors, these tests fail: then `models.memory` is to follow.
+Where attention, peft or transformers come to save other tensors, these tests fail: then `models.layer_memory` is to follow.
 """
 
 import random
@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from groundql.config import Config, DataSettings, LoraSettings, ModelSettings, TrainingSettings
+from groundql.models.layer_memory import OURS, Stack, layer_bytes
 from groundql.models.load import load_base
-from groundql.models.memory import OURS, Stack, layer_bytes
 from groundql.models.shape import read_shape
 from groundql.models.source import ModelSource
 from groundql.models.workload import QuestionLengths, make_passes

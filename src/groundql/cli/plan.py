@@ -13,7 +13,8 @@ from groundql.cli import app
 from groundql.cli.progress import say
 from groundql.config import Config, load_config
 from groundql.errors import AskedWrongly, DataError, ModelMissing, NotInDialect
-from groundql.models.memory import Plan, check_fits, find_change, plan_of, with_pack
+from groundql.models.fitting import check_fits, find_change, with_pack
+from groundql.models.memory import Plan, plan_of
 from groundql.models.shape import read_shape
 from groundql.models.source import ModelSource, find_base
 from groundql.models.workload import QuestionLengths
