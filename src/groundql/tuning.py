@@ -166,68 +166,34 @@ def _lengths(examples: list[Example]) -> list[QuestionLengths]:
 
 def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared:
     """Data read, prompts encoded, and everything checked that can be before weights are loaded; all of it said."""
-    settings_fingerprint = config.fingerprint()
+    settings = config
     if not resume:
         check_free(run_dir)
-    train, dev = load_data(config.data.train), load_data(config.data.dev) if config.data.dev else None
-    test = load_data(config.data.test) if config.data.test else None
-    parts = {"train": train, "dev": dev, "test": test}
-    given = {name: part for name, part in parts.items() if part is not None}
-    if config.data.same_databases:
-        say(
-            "train, dev and test may ask the same databases: a score holds for those alone, not for a new one"
-        )
-    else:
-        check_splits(given)
+    given = _read_splits(config, say)
+    train, dev = given["train"], given.get("dev")
     row = _shape(config, say)
     if warning := rate_warning(config, row):
         say(warning)
     if row:
         say(check_disk(config, row, run_dir))
-    questions, counts = _training_questions(config, train, [p for p in (dev, test) if p is not None], say)
+    evaluated = [part for name, part in given.items() if name != "train"]
+    questions, counts = _training_questions(config, train, evaluated, say)
     if dev is not None:
         dev = dev.model_copy(update={"questions": spread(dev.questions, config.data.dev_limit)})
 
     tokenizer = load_tokenizer(find_base(config.model.name))
     turns = turns_of(tokenizer)
-    fingerprint = prompt_fingerprint(config.prompt, turns)
     used = train.model_copy(update={"questions": tuple(questions)})
-    encoded = encode_labels(used, config.prompt, tokenizer, turns)
-    examples, too_long = encoded.examples, encoded.n_too_long
-    if longest := config.data.max_sql_tokens:
-        examples = [example for example in examples if len(example.answer) <= longest]
-    long_sql = len(encoded.examples) - len(examples)
-    shrunk = Counter(part for prompt in encoded.prompts for part in prompt.shrunk)
+    examples, of_examples = _encode(config, used, tokenizer, turns, say)
     dev_examples = encode_labels(dev, config.prompt, tokenizer, turns).examples if dev else []
-    if encoded.n_not_in_dialect:
-        reasons = "; ".join(f"{n} {reason}" for reason, n in encoded.reasons.most_common(3))
-        say(
-            f"left out: {encoded.n_not_in_dialect} whose gold is not in the {config.prompt.dialect} dialect: {reasons}"
-        )
-    if not examples:
-        if long_sql:
-            raise AskedWrongly(
-                f"{config.data.train}: no SQL is as short as data.max_sql_tokens (now {longest}); raise it"
-            )
-        if not too_long:
-            raise AskedWrongly(f"{config.data.train}: no gold is in the {config.prompt.dialect} dialect")
-        raise AskedWrongly(
-            f"no question of {config.data.train} fits prompt.max_tokens (now {config.prompt.max_tokens}); raise it"
-        )
     config = with_pack(config, row, _lengths([*examples, *dev_examples]))
     if config.training.packing == "shared":
         check_lengths([*examples, *dev_examples], config.training.budget_tokens)
     check_positions([*examples, *dev_examples], row)
-    say(
-        f"training on {len(examples)} questions of {len({e.db_id for e in examples})} databases"
-        + (f"; {too_long} left out: longer than prompt.max_tokens" if too_long else "")
-        + (f"; {long_sql} left out: SQL longer than data.max_sql_tokens" if long_sql else "")
-        + (f"; shrunk to fit: {dict(shrunk)}" if shrunk else "; none shrunk or cut")
-    )
     for line in shown_labels(examples, tokenizer):
         say(line)
+    fingerprint = prompt_fingerprint(config.prompt, turns)
     say(f"prompt {fingerprint}, answers end with {turns.end!r}: all labels decode to gold SQL and that")
-    plan = _plan(config, row, examples) if row else None
     info = RunInfo(
         base_model=config.model.name,
         quantization=config.model.quantization,
@@ -235,23 +201,77 @@ def _prepare(config: Config, run_dir: Path, resume: bool, say: Say) -> _Prepared
         turns=turns,
         prompt=config.prompt,
         prompt_fingerprint=fingerprint,
-        config_fingerprint=settings_fingerprint,
+        config_fingerprint=settings.fingerprint(),
         data_fingerprints={name: part.fingerprint() for name, part in given.items()},
-        counts={
-            "train_questions": len(examples),
-            "train_questions_too_long": too_long,
-            "train_questions_not_in_dialect": encoded.n_not_in_dialect,
-            **({"train_questions_sql_too_long": long_sql} if long_sql else {}),
-            **counts,
-            **{f"shrunk_{k}": v for k, v in shrunk.items()},
-            **({"processes": processes.n_processes()} if processes.n_processes() > 1 else {}),
-        },
+        counts=of_examples | counts | _n_processes(),
         versions=versions(),
     )
-    pack_tokens = config.training.budget_tokens if config.training.packing == "shared" else None
     return _Prepared(
-        examples=examples, dev_examples=dev_examples, dev=dev, info=info, plan=plan, pack_tokens=pack_tokens
+        examples=examples,
+        dev_examples=dev_examples,
+        dev=dev,
+        info=info,
+        plan=_plan(config, row, examples) if row else None,
+        pack_tokens=config.training.budget_tokens if config.training.packing == "shared" else None,
     )
+
+
+def _read_splits(config: Config, say: Say) -> dict[str, DataSet]:
+    """`train`, and `dev` and `test` where the config names them; no database in two, unless it says so."""
+    named = {"train": config.data.train, "dev": config.data.dev, "test": config.data.test}
+    given = {name: load_data(source) for name, source in named.items() if source}
+    if config.data.same_databases:
+        say(
+            "train, dev and test may ask the same databases: a score holds for those alone, not for a new one"
+        )
+    else:
+        check_splits(given)
+    return given
+
+
+def _encode(
+    config: Config, data: DataSet, tokenizer: Any, turns: Turns, say: Say
+) -> tuple[list[Example], dict[str, int]]:
+    """Examples of the questions to train on, and how many there are, were left out, and lost which part of the prompt.
+
+    Raises:
+        AskedWrongly: none is left; says which setting left them out.
+    """
+    encoded = encode_labels(data, config.prompt, tokenizer, turns)
+    examples, too_long, longest = encoded.examples, encoded.n_too_long, config.data.max_sql_tokens
+    if longest:
+        examples = [example for example in examples if len(example.answer) <= longest]
+    long_sql = len(encoded.examples) - len(examples)
+    shrunk = Counter(part for prompt in encoded.prompts for part in prompt.shrunk)
+    if encoded.n_not_in_dialect:
+        reasons = "; ".join(f"{n} {reason}" for reason, n in encoded.reasons.most_common(3))
+        say(
+            f"left out: {encoded.n_not_in_dialect} whose gold is not in the {config.prompt.dialect} dialect: {reasons}"
+        )
+    if not examples:
+        why = f"no question of {config.data.train} fits prompt.max_tokens (now {config.prompt.max_tokens}); raise it"
+        if long_sql:
+            why = f"{config.data.train}: no SQL is as short as data.max_sql_tokens (now {longest}); raise it"
+        elif not too_long:
+            why = f"{config.data.train}: no gold is in the {config.prompt.dialect} dialect"
+        raise AskedWrongly(why)
+    say(
+        f"training on {len(examples)} questions of {len({e.db_id for e in examples})} databases"
+        + (f"; {too_long} left out: longer than prompt.max_tokens" if too_long else "")
+        + (f"; {long_sql} left out: SQL longer than data.max_sql_tokens" if long_sql else "")
+        + (f"; shrunk to fit: {dict(shrunk)}" if shrunk else "; none shrunk or cut")
+    )
+    return examples, {
+        "train_questions": len(examples),
+        "train_questions_too_long": too_long,
+        "train_questions_not_in_dialect": encoded.n_not_in_dialect,
+        **({"train_questions_sql_too_long": long_sql} if long_sql else {}),
+        **{f"shrunk_{part}": n for part, n in shrunk.items()},
+    }
+
+
+def _n_processes() -> dict[str, int]:
+    return {"processes": processes.n_processes()} if processes.n_processes() > 1 else {}
 
 
 def _training_questions(
