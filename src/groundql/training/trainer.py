@@ -211,8 +211,6 @@ def train_adapter(
 ) -> TrainingResult:
     """Train the LoRA weights of `model` (from `add_lora`) in place; `model` ends as the chosen checkpoint.
 
-    Longer than our limit: one straight line from arguments to result, which parts would only hide.
-
     Raises:
         TrainingStopped: non-finite gradients in a row, or the card's memory ran out.
         AskedWrongly: an example longer than a pack.
@@ -235,11 +233,6 @@ def train_adapter(
     probed_mib = probe_until_it_fits(model, config, collate([max(rows, key=_n_tokens)]), kept, say)
     guard = StepGuard()
     watch = _Watch(run_dir, on_step, guard, save_steps=settings.save_steps, last_step=last_step)
-    callbacks: list[TrainerCallback] = [watch]
-    if settings.max_minutes and settings.schedule != "constant" and processes.n_processes() == 1:
-        callbacks.insert(
-            0, CoolsByTheClock(settings.max_minutes * 60)
-        )  # several processes have several clocks
     set_seed(settings.seed)
     trainer = SqlTrainer(
         model=model,
@@ -248,7 +241,7 @@ def train_adapter(
         eval_dataset=Rows(dev_rows) if has_dev else None,
         data_collator=collate,
         compute_loss_func=label_loss,
-        callbacks=callbacks,
+        callbacks=[*_clocks(config), watch],
         guard=guard,
         optimizers=(optimizer, None),
     )
@@ -256,6 +249,43 @@ def train_adapter(
     trainer.score_dev = score_dev
     if settings.max_minutes:
         trainer.ends_s = time.monotonic() + settings.max_minutes * 60
+    elapsed_s = _run(trainer, checkpoint, watch)
+    n_tokens = sum(_n_tokens(row) for row in rows)
+    return _result(trainer, run_dir, n_tokens=n_tokens, elapsed_s=elapsed_s, probed_mib=probed_mib)
+
+
+def _result(
+    trainer: "SqlTrainer", run_dir: Path, *, n_tokens: int, elapsed_s: float, probed_mib: float | None
+) -> TrainingResult:
+    """Where a training of epochs of `n_tokens` has ended."""
+    state = trainer.state
+    best = state.best_model_checkpoint
+    return TrainingResult(
+        n_steps=state.global_step,
+        n_planned_steps=state.max_steps,
+        n_dropped_steps=processes.from_first(lambda: n_dropped_steps(run_dir)),
+        best_step=int(best.rsplit("-", 1)[1]) if best else state.global_step,
+        trained_tokens=round(n_tokens * float(state.epoch)),
+        elapsed_s=elapsed_s,
+        probed_peak_mib=probed_mib,
+        peak_mib=torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else None,
+    )
+
+
+def _clocks(config: Config) -> list[TrainerCallback]:
+    """A learning rate that ends with the time; several processes have several clocks and go without."""
+    minutes = config.training.max_minutes
+    if not minutes or config.training.schedule == "constant" or processes.n_processes() > 1:
+        return []
+    return [CoolsByTheClock(minutes * 60)]
+
+
+def _run(trainer: "SqlTrainer", checkpoint: Path | None, watch: "_Watch") -> float:
+    """Seconds that the steps took.
+
+    Raises:
+        TrainingStopped: the card's memory ran out.
+    """
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what loading left reserved is not training's peak
         torch.cuda.reset_peak_memory_stats()
@@ -269,17 +299,7 @@ def train_adapter(
     finally:
         if watch.writer:
             watch.writer.close()
-    best = trainer.state.best_model_checkpoint
-    return TrainingResult(
-        n_steps=trainer.state.global_step,
-        n_planned_steps=trainer.state.max_steps,
-        n_dropped_steps=processes.from_first(lambda: n_dropped_steps(run_dir)),
-        best_step=int(best.rsplit("-", 1)[1]) if best else trainer.state.global_step,
-        trained_tokens=round(sum(_n_tokens(row) for row in rows) * float(trainer.state.epoch)),
-        elapsed_s=time.monotonic() - started,
-        probed_peak_mib=probed_mib,
-        peak_mib=torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else None,
-    )
+    return time.monotonic() - started
 
 
 def _optimizer(model: Any, config: Config) -> Any:
