@@ -110,7 +110,9 @@ class ScriptedSlots:
         return scores
 
     def moved(self, shape: Any, groups: Any, slots: dict[int, int]) -> "ScriptedSlots":
-        other = ScriptedSlots(SimpleNamespace(config=SimpleNamespace(vocab_size=self.n_vocab)), shape, self._choosing, None)
+        other = ScriptedSlots(
+            SimpleNamespace(config=SimpleNamespace(vocab_size=self.n_vocab)), shape, self._choosing, None
+        )
         for old, new in slots.items():
             other.rows[new], other.n_ids[new] = self.rows[old], self.n_ids[old]
         return other
@@ -191,14 +193,17 @@ def main() -> None:
     device = Device(scripts, options.step_ms / 1000, options.refused / 1000)
     ScriptedSlots.device = device
     batch.Slots, batch.Stepper, batch.Fetched, batch.Reader = (
-        ScriptedSlots, ScriptedStepper, ScriptedFetched, NoReader,
+        ScriptedSlots,
+        ScriptedStepper,
+        ScriptedFetched,
+        NoReader,
     )
     config = SimpleNamespace(vocab_size=N_LOGITS, _attn_implementation="sdpa")
     model = SimpleNamespace(
         device=torch.device("cpu"), config=config, set_attn_implementation=lambda name: None
     )
     settings = GenerationSettings(max_new_tokens=256)
-    pace = batch.Pace(lookahead=1, tokens_at_once=8192, reads_ahead=True, refill_share=0.1, compact_share=0.25)
+    pace = batch.Pace.on(torch.device("cuda"))
 
     def work() -> Any:
         crew: Any = contextlib.nullcontext()
@@ -207,7 +212,13 @@ def main() -> None:
             crew = grounded_crew(vocabulary, schemas, samples=1, limit=256, n_processes=options.processes)
         with crew as chooser:
             return decode(
-                model, tokenizer, asked.prompts, turns, settings=settings, crew=chooser, pace=pace,
+                model,
+                tokenizer,
+                asked.prompts,
+                turns,
+                settings=settings,
+                crew=chooser,
+                pace=pace,
                 capacity=Capacity(options.batch_size, 4_000_000, rows_a_group=8, multiple=64),
             )
 

@@ -32,13 +32,27 @@ class Pace:
     reads_ahead: bool = False  # fill such a pass up with questions that no slot is free for yet
     refill_share: float = 0.0  # free slots wait until they are this share of all
     compact_share: float = 0.75  # fewer rows than this share of the slots move to a smaller batch
+    prefix_share: float = 0.6  # and so do rows whose prefixes have at most this share of the batch's length
+    least_slots: int = 1  # a batch of so many is not made smaller
 
     @classmethod
     def on(cls, device: torch.device) -> "Pace":
-        """What suits a device: a GPU loses most by waiting and by small passes, a CPU by computing free slots."""
-        if device.type == "cuda":
-            return cls(1, True, tokens_at_once=8192, reads_ahead=True, refill_share=0.1, compact_share=0.25)
-        return cls()
+        """What suits a device: a GPU loses most by waiting and by small passes, a CPU by computing free slots.
+
+        Another shape is another graph, whose capture takes a GPU as long as some hundred steps.
+        """
+        if device.type != "cuda":
+            return cls()
+        return cls(
+            lookahead=1,
+            use_graph=True,
+            tokens_at_once=8192,
+            reads_ahead=True,
+            refill_share=0.1,
+            compact_share=0.25,
+            prefix_share=0.0,
+            least_slots=64,
+        )
 
 
 @dataclass
@@ -263,13 +277,14 @@ class Batch:
     def _better_shape(self) -> Shape | None:
         """A much smaller shape that holds the rows of this batch, or None."""
         living = Counter(live.row.prefix for live in self._live if live is not None)
-        if not living:
+        if not living or self._shape.n_slots <= self._pace.least_slots:
             return None
         counts = dict(living)
         for prefix, n in self._waiting.counts().items():
             counts[prefix] = counts.get(prefix, 0) + n
         shape = choose_shape(counts, self._n_own, self._capacity)
         n_groups = sum(-(-n // shape.n_rows) for n in living.values())
-        if n_groups > shape.n_groups or not is_much_smaller(shape, self._shape, self._pace.compact_share):
+        shares = self._pace.compact_share, self._pace.prefix_share
+        if n_groups > shape.n_groups or not is_much_smaller(shape, self._shape, *shares):
             return None
         return shape

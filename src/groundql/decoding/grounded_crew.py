@@ -30,7 +30,9 @@ def grounded_crew(
     query, or None; it is asked in those processes.
     """
     gates = [Gate(schema, binds) if binds else None for schema, binds in zip(schemas, engines, strict=False)]
-    compiled: dict[int, Constraints] = {}  # by the schema's id: its fingerprint takes longer than a row's start
+    compiled: dict[
+        int, Constraints
+    ] = {}  # by the schema's id: its fingerprint takes longer than a row's start
 
     def constraints_of(schema: Schema) -> Constraints:
         if id(schema) not in compiled:
