@@ -163,7 +163,8 @@ class Batch:
             places = [live.row.place for _, live in started.whole_rows]
             courses = [live.course for _, live in started.whole_rows]
             best = [int(ids[slot, 0]) for slot, _ in started.whole_rows]
-            self._crew.ask(places, courses, *started.whole.wait(), best)
+            scores, log_probabilities = started.whole.wait()
+            self._crew.ask(places, courses, scores, log_probabilities, best)
 
     def _hear(self, may_leave: Callable[[], bool] | None) -> None:
         """Put back the rows that did not take the best token, and take out those that ended."""

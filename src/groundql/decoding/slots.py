@@ -137,8 +137,8 @@ def best_tokens(scores: torch.Tensor, n: int) -> torch.Tensor:
     n_pieces = n_tokens // PIECE
     if n_tokens % PIECE or n_pieces < 2 * n:
         return scores.topk(n).indices
-    pieces = scores.view(n_rows, n_pieces, PIECE)
+    pieces = scores.reshape(n_rows, n_pieces, PIECE)
     places = pieces.amax(-1).topk(n).indices
-    some = pieces.gather(1, places[:, :, None].expand(-1, -1, PIECE)).view(n_rows, -1)
+    some = pieces.gather(1, places[:, :, None].expand(-1, -1, PIECE)).flatten(1)
     at = some.topk(n).indices
     return places.gather(1, at // PIECE) * PIECE + at % PIECE
