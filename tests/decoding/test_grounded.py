@@ -46,8 +46,18 @@ def alone(model, prompt, place):
     return decode_grounded_row(next_logits, constraint_of(place, ENDS), ENDS, BUDGET)
 
 
-def together(model, prompts, pace, **options):
-    crew = LocalCrew(lambda place: GroundedRow(constraint_of(place, ENDS), ENDS, BUDGET))
+class LateCrew(LocalCrew):
+    """Answers at every third step only, unless it is waited for."""
+
+    n_steps = 0
+
+    def hear(self, may_leave=None):
+        self.n_steps += 1
+        return super().hear() if may_leave is None or self.n_steps % 3 == 0 else []
+
+
+def together(model, prompts, pace, crew_type=LocalCrew, **options):
+    crew = crew_type(lambda place: GroundedRow(constraint_of(place, ENDS), ENDS, BUDGET))
     found = decode(model, TOKENIZER, prompts, TURNS, settings=SETTINGS, crew=crew, pace=pace, **options)
     return [one for (one,) in found]
 
@@ -69,6 +79,16 @@ def many():
     assert sum(one.n_backtracks > 0 for one in expected) > 3
     assert any(one.closed_at is not None for one in expected)
     return model, prompts, expected
+
+
+def test_rows_whose_answers_are_late_write_the_same(many):
+    model, prompts, expected = many
+    capacity = Capacity(n_slots=6, kv_tokens=10_000, rows_a_group=3)
+    found = together(model, prompts, PACES["as on a GPU"], crew_type=LateCrew, capacity=capacity)
+    for one, plain in zip(found, expected, strict=True):
+        assert (one.ids, one.status, one.reason) == (plain.ids, plain.status, plain.reason)
+        assert (one.n_backtracks, one.closed_at) == (plain.n_backtracks, plain.closed_at)
+        assert one.strain.total == pytest.approx(sum(step.nats for step in plain.strain), abs=1e-3)
 
 
 @pytest.mark.parametrize("pace", first_fast(PACES.values()), ids=PACES)

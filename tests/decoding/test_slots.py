@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from groundql.decoding.attention import decoding_attention
 from groundql.decoding.reader import Reader
 from groundql.decoding.schedule import Row, Shape
-from groundql.decoding.slots import Choosing, Slots
+from groundql.decoding.slots import PIECE, Choosing, Slots, best_tokens
 from tests.decoding.test_engine import lively_model
 from tests.tiny import ARCHITECTURES
 
@@ -114,3 +114,13 @@ def test_free_slots_never_leave_their_cache():
         for _ in range(20):  # beyond the 12 places of a row
             slots.step()
     assert state_of(slots)["_at"].max() == 11
+
+
+@pytest.mark.parametrize("n_tokens", [40 * PIECE, 40 * PIECE + 1, 3 * PIECE])
+@pytest.mark.parametrize("n", [1, 5])
+def test_the_best_tokens_are_the_best_wherever_they_stand(n, n_tokens):
+    scores = torch.stack([torch.randperm(n_tokens).float() for _ in range(7)])
+    scores[0] = torch.arange(n_tokens)  # all in one piece
+    scores[1] = -scores[0]
+    expected = scores.argsort(-1, descending=True)[:, :n]
+    assert torch.equal(best_tokens(scores, n), expected)

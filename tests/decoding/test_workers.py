@@ -20,7 +20,7 @@ def chooser(place):
 
 
 def decoded(make, prompts):
-    with process_crew(make, 2) as crew:
+    with process_crew(lambda: make, 2) as crew:
         found = decode(
             lively_model("qwen2"),
             TOKENIZER,

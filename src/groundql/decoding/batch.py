@@ -2,7 +2,8 @@
 
 On a GPU the next step starts before the last one is settled: each row goes on with the model's own best token, and
 meanwhile the choosers say whether they take it. A row that does not is put back to the place it chose from, and loses
-one step; the others lose nothing. What is written is the same with and without.
+one step; the others lose nothing. Where a chooser is late, the GPU goes on without its answer. What is written is the
+same with and without.
 """
 
 from collections import Counter, deque
@@ -16,7 +17,7 @@ import torch
 from groundql.decoding.crew import Crew
 from groundql.decoding.cuda_graph import Fetched, Stepper
 from groundql.decoding.reader import Reader
-from groundql.decoding.rows import Feed, Written
+from groundql.decoding.rows import Written
 from groundql.decoding.schedule import Capacity, Prefix, Row, Shape, Waiting, choose_shape, is_much_smaller
 from groundql.decoding.slots import Choosing, Slots
 
@@ -31,13 +32,27 @@ class Pace:
     reads_ahead: bool = False  # fill such a pass up with questions that no slot is free for yet
     refill_share: float = 0.0  # free slots wait until they are this share of all
     compact_share: float = 0.75  # fewer rows than this share of the slots move to a smaller batch
+    prefix_share: float = 0.6  # and so do rows whose prefixes have at most this share of the batch's length
+    least_slots: int = 1  # a batch of so many is not made smaller
 
     @classmethod
     def on(cls, device: torch.device) -> "Pace":
-        """What suits a device: a GPU loses most by waiting and by small passes, a CPU by computing free slots."""
-        if device.type == "cuda":
-            return cls(1, True, tokens_at_once=8192, reads_ahead=True, refill_share=0.1, compact_share=0.25)
-        return cls()
+        """What suits a device: a GPU loses most by waiting and by small passes, a CPU by computing free slots.
+
+        Another shape is another graph, whose capture takes a GPU as long as some hundred steps.
+        """
+        if device.type != "cuda":
+            return cls()
+        return cls(
+            lookahead=1,
+            use_graph=True,
+            tokens_at_once=8192,
+            reads_ahead=True,
+            refill_share=0.1,
+            compact_share=0.25,
+            prefix_share=0.0,
+            least_slots=64,
+        )
 
 
 @dataclass
@@ -46,8 +61,9 @@ class _Live:
 
     row: Row
     valid_from: int  # the number of the first step whose finding counts for it
-    n_ids: int = 0  # tokens written when that step is taken
-    whole: bool = False
+    course: int = 0  # how often it was put back
+    n_ids: int = 0  # tokens behind it at its next step, taken or not
+    whole: bool = False  # its whole vocabulary is asked for
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class _Started:
     number: int
     rows: list[tuple[int, _Live]]
     best: Fetched
-    whole_slots: list[int]
+    whole_rows: list[tuple[int, _Live]]
     whole: Fetched | None
 
 
@@ -88,6 +104,7 @@ class Batch:
         self._number = 0  # of the next step
         self._started: deque[_Started] = deque()
         self._put_back: dict[int, tuple[int, int]] = {}  # slot to token and number of ids
+        self._slot_of: dict[int, int] = {}  # by the place of a live row
         self._has_news = True  # rows have left since the shape was last thought of
         self._take_shape(choose_shape(self._waiting.counts(), self._n_own, capacity))
 
@@ -103,6 +120,7 @@ class Batch:
             self._start_step()
             if len(self._started) > self._pace.lookahead:
                 self._settle(self._started.popleft())
+                self._hear(self._started[-1].best.is_ready if self._started else None)
 
     def _take_shape(self, shape: Shape) -> None:
         self._shape = shape
@@ -118,50 +136,53 @@ class Batch:
             )
             self._put_back = {}
         rows = [(slot, live) for slot, live in enumerate(self._live) if live is not None]
-        n_own = max(len(live.row.suffix) + live.n_ids for _, live in rows) + self._pace.lookahead
+        n_own = max(len(live.row.suffix) + live.n_ids for _, live in rows)
         best = self._stepper.step(min(n_own, self._shape.n_own))
-        whole = [slot for slot, live in rows if live.whole and live.valid_from == self._number]
-        fetched = Fetched(self._slots.whole_rows(whole)) if whole else None
+        whole = [(slot, live) for slot, live in rows if live.whole and live.valid_from == self._number]
+        fetched = Fetched(self._slots.whole_rows([slot for slot, _ in whole])) if whole else None
         self._started.append(_Started(self._number, rows, best, whole, fetched))
         self._number += 1
+        for _, live in rows:
+            live.n_ids += 1
 
     def _settle(self, started: _Started) -> None:
-        """Let the rows choose from what a step found; put back those that did not take the best token."""
-        rows = [
-            (slot, live)
-            for slot, live in started.rows
-            if self._live[slot] is live and live.valid_from <= started.number
-        ]
+        """Tell the rows what a step found."""
         found = started.best.wait()
         ids, log_probabilities = found[:, : self._choosing.n_best], found[:, self._choosing.n_best :]
         log_probabilities = log_probabilities.view(np.float32)
-        wholes = {slot: live for slot, live in rows if live.whole}
-        usual = [(slot, live) for slot, live in rows if not live.whole]
+        whole_slots = {slot for slot, _ in started.whole_rows}
+        usual = [
+            (slot, live)
+            for slot, live in started.rows
+            if self._live[slot] is live and live.valid_from <= started.number and slot not in whole_slots
+        ]
         slots = [slot for slot, _ in usual]
-        did = self._crew.advance([live.row.place for _, live in usual], ids[slots], log_probabilities[slots])
-        for (slot, live), one in zip(usual, did, strict=True):
-            self._follow(slot, live, one, int(ids[slot, 0]))
+        places, courses = [live.row.place for _, live in usual], [live.course for _, live in usual]
+        self._crew.ask(places, courses, ids[slots], log_probabilities[slots])
         if started.whole is not None:
-            for live in wholes.values():
-                live.whole = False
-            places = [wholes[slot].row.place for slot in started.whole_slots]
-            did = self._crew.advance_whole(places, *started.whole.wait())
-            for slot, one in zip(started.whole_slots, did, strict=True):
-                self._follow(slot, wholes[slot], one, int(ids[slot, 0]))
+            places = [live.row.place for _, live in started.whole_rows]
+            courses = [live.course for _, live in started.whole_rows]
+            best = [int(ids[slot, 0]) for slot, _ in started.whole_rows]
+            scores, log_probabilities = started.whole.wait()
+            self._crew.ask(places, courses, scores, log_probabilities, best)
 
-    def _follow(self, slot: int, live: _Live, did: Feed | Written, best: int) -> None:
-        if isinstance(did, Written):
-            self._live[slot] = None
-            self._put_back.pop(slot, None)
-            self._has_news = True
-            self._on_written(live.row, did)
-            return
-        if did.whole or did.n_ids != live.n_ids + 1 or did.token != best:
+    def _hear(self, may_leave: Callable[[], bool] | None) -> None:
+        """Put back the rows that did not take the best token, and take out those that ended."""
+        for place, did in self._crew.hear(may_leave):
+            slot = self._slot_of[place]
+            live = self._live[slot]
+            assert live is not None
+            if isinstance(did, Written):
+                self._live[slot] = None
+                del self._slot_of[place]
+                self._put_back.pop(slot, None)
+                self._has_news = True
+                self._on_written(live.row, did)
+                continue
             token = did.token if did.token >= 0 else live.row.suffix[-1]
             self._put_back[slot] = (token, did.n_ids)
-            live.valid_from = self._number
-            live.whole = did.whole
-        live.n_ids = did.n_ids
+            live.valid_from, live.course = self._number, live.course + 1
+            live.n_ids, live.whole = did.n_ids, did.whole
 
     def _admit(self) -> None:
         """Fill free slots with rows that wait, when enough are free."""
@@ -188,6 +209,7 @@ class Batch:
         self._slots.place([slot for slot, _ in rows], [row for _, row in rows], suffixes)
         for slot, row in rows:
             self._live[slot] = _Live(row, self._number)
+            self._slot_of[row.place] = slot
         self._reader.forget(self._waiting.counts())
 
     def _plan(self) -> list[tuple[int, Prefix]]:
@@ -226,6 +248,7 @@ class Batch:
             return
         while self._started:
             self._settle(self._started.popleft())
+        self._hear(None)
         shape = self._better_shape()
         if shape is None or self._slots is None:
             return
@@ -246,20 +269,23 @@ class Batch:
                     moved[slot] = len(groups) * shape.n_rows + i
                 groups.append(old_groups[prefix])
         for slot, new in moved.items():
-            self._live[new] = old[slot]
+            self._live[new] = live = old[slot]
+            if live is not None:
+                self._slot_of[live.row.place] = new
         self._put_back = {moved[slot]: value for slot, value in self._put_back.items()}
         self._use(self._slots.moved(shape, groups, moved))
 
     def _better_shape(self) -> Shape | None:
         """A much smaller shape that holds the rows of this batch, or None."""
         living = Counter(live.row.prefix for live in self._live if live is not None)
-        if not living:
+        if not living or self._shape.n_slots <= self._pace.least_slots:
             return None
         counts = dict(living)
         for prefix, n in self._waiting.counts().items():
             counts[prefix] = counts.get(prefix, 0) + n
         shape = choose_shape(counts, self._n_own, self._capacity)
         n_groups = sum(-(-n // shape.n_rows) for n in living.values())
-        if n_groups > shape.n_groups or not is_much_smaller(shape, self._shape, self._pace.compact_share):
+        shares = self._pace.compact_share, self._pace.prefix_share
+        if n_groups > shape.n_groups or not is_much_smaller(shape, self._shape, *shares):
             return None
         return shape

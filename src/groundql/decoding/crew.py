@@ -1,6 +1,12 @@
-"""The rows' choosers, wherever they run: here, or shared out over processes (`workers.py`). No torch."""
+"""The rows' choosers, wherever they run: here, or shared out over processes (`workers.py`). No torch.
+
+The batch goes on with each row's best token before it knows whether the row takes it. So a crew says only what it must: of
+a row that took the best token nothing, of another what the model shall read instead. From then on the row is on a new
+course, and what was found for it on the old one is passed over.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -8,53 +14,106 @@ import numpy as np
 from groundql.decoding.rows import Feed, RowChooser, Written
 
 MakeChooser = Callable[[int], RowChooser]  # from a row's place
+Did = tuple[int, Feed | Written]  # a row's place, and what it did
 
 
 class Crew(Protocol):
     """Choosers by the rows' places in the caller's order."""
 
     def start(self, places: Sequence[int]) -> None:
-        """Rows that are about to be decoded."""
+        """Rows that are about to be decoded, each on its course 0."""
+
+    def ask(
+        self,
+        places: Sequence[int],
+        courses: Sequence[int],
+        ids: np.ndarray,
+        log_probabilities: np.ndarray,
+        best: Sequence[int] | None = None,
+    ) -> None:
+        """Tell rows what a step found for them on these courses: the best tokens, both (rows, n_best).
+
+        With `best`, the best token of each, it is scores and log-probabilities of the whole vocabulary, both (rows, vocab).
+        """
+
+    def hear(self, may_leave: Callable[[], bool] | None = None) -> list[Did]:
+        """Of all rows asked, those that did not take the best token and go on, each on its next course.
+
+        With `may_leave` some may be left for the next time, once it says so.
+        """
+
+
+@dataclass
+class _Working:
+    """A row at work."""
+
+    chooser: RowChooser
+    course: int = 0
+    n_ids: int = 0
+
+
+class Desk:
+    """Choosers of one process."""
+
+    def __init__(self, make: MakeChooser) -> None:
+        self._make = make
+        self._rows: dict[int, _Working] = {}
+
+    def start(self, places: Sequence[int]) -> None:
+        """Rows begin."""
+        for place in places:
+            self._rows[place] = _Working(self._make(place))
 
     def advance(
-        self, places: Sequence[int], ids: np.ndarray, log_probabilities: np.ndarray
-    ) -> list[Feed | Written]:
-        """What each row does with the best tokens, both (rows, n_best)."""
-
-    def advance_whole(
-        self, places: Sequence[int], scores: np.ndarray, log_probabilities: np.ndarray
-    ) -> list[Feed | Written]:
-        """What each row does with the whole vocabulary, both (rows, vocab)."""
+        self,
+        places: Sequence[int],
+        courses: Sequence[int],
+        ids: np.ndarray,
+        log_probabilities: np.ndarray,
+        best: Sequence[int] | None = None,
+    ) -> list[Did]:
+        """What rows did that did not take the best token and go on; arguments as of `Crew.ask`."""
+        found: list[Did] = []
+        for i, place in enumerate(places):
+            row = self._rows.get(place)
+            if row is None or row.course != courses[i]:
+                continue
+            if best is None:
+                did = row.chooser.advance(ids[i], log_probabilities[i])
+            else:
+                did = row.chooser.advance_whole(ids[i], log_probabilities[i])
+            if isinstance(did, Written):
+                del self._rows[place]
+                found.append((place, did))
+                continue
+            first = int(ids[i, 0]) if best is None else best[i]
+            if did.whole or did.token != first or did.n_ids != row.n_ids + 1:
+                row.course += 1
+                found.append((place, did))
+            row.n_ids = did.n_ids
+        return found
 
 
 class LocalCrew:
     """All choosers in this process."""
 
     def __init__(self, make: MakeChooser) -> None:
-        self._make = make
-        self._choosers: dict[int, RowChooser] = {}
+        self._desk = Desk(make)
+        self._did: list[Did] = []
 
     def start(self, places: Sequence[int]) -> None:
-        for place in places:
-            self._choosers[place] = self._make(place)
+        self._desk.start(places)
 
-    def advance(
-        self, places: Sequence[int], ids: np.ndarray, log_probabilities: np.ndarray
-    ) -> list[Feed | Written]:
-        return [
-            self._kept(place, self._choosers[place].advance(ids[i], log_probabilities[i]))
-            for i, place in enumerate(places)
-        ]
+    def ask(
+        self,
+        places: Sequence[int],
+        courses: Sequence[int],
+        ids: np.ndarray,
+        log_probabilities: np.ndarray,
+        best: Sequence[int] | None = None,
+    ) -> None:
+        self._did += self._desk.advance(places, courses, ids, log_probabilities, best)
 
-    def advance_whole(
-        self, places: Sequence[int], scores: np.ndarray, log_probabilities: np.ndarray
-    ) -> list[Feed | Written]:
-        return [
-            self._kept(place, self._choosers[place].advance_whole(scores[i], log_probabilities[i]))
-            for i, place in enumerate(places)
-        ]
-
-    def _kept(self, place: int, did: Feed | Written) -> Feed | Written:
-        if isinstance(did, Written):
-            del self._choosers[place]
+    def hear(self, may_leave: Callable[[], bool] | None = None) -> list[Did]:
+        did, self._did = self._did, []
         return did

@@ -63,6 +63,10 @@ class Fetched:
         else:
             self._host = tensor
 
+    def is_ready(self) -> bool:
+        """Whether it has come."""
+        return self._event is None or self._event.query()
+
     def wait(self) -> Any:
         """The tensor as a numpy array."""
         if self._event is not None:

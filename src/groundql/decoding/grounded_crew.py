@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from groundql.decoding.constraint import Vocabulary
-from groundql.decoding.crew import Crew, LocalCrew
+from groundql.decoding.constraint import Constraints, Vocabulary
+from groundql.decoding.crew import Crew, LocalCrew, MakeChooser
 from groundql.decoding.gate import Binds, Gate
 from groundql.decoding.grounded_row import GroundedRow
 from groundql.decoding.workers import process_crew
@@ -30,20 +30,31 @@ def grounded_crew(
     query, or None; it is asked in those processes.
     """
     gates = [Gate(schema, binds) if binds else None for schema, binds in zip(schemas, engines, strict=False)]
+    compiled: dict[
+        int, Constraints
+    ] = {}  # by the schema's id: its fingerprint takes longer than a row's start
+
+    def constraints_of(schema: Schema) -> Constraints:
+        if id(schema) not in compiled:
+            compiled[id(schema)] = vocabulary.constraints(schema)
+        return compiled[id(schema)]
 
     def make(place: int) -> GroundedRow:
-        constraints = vocabulary.constraints(schemas[place // samples])
+        constraints = constraints_of(schemas[place // samples])
         gate = gates[place // samples] if gates else None
         if gate is not None:
             constraints = constraints.gated(gate)
         return GroundedRow(constraints.start(), vocabulary.ends, limit, closes=closes)
 
+    def prepare() -> MakeChooser:
+        for schema in schemas:
+            constraints_of(schema)
+        return make
+
     if not n_processes:
         yield LocalCrew(make)
         return
-    for schema in {schema.fingerprint(): schema for schema in schemas}.values():
-        vocabulary.constraints(schema)  # compiled once, here: the processes inherit it
-    with process_crew(make, min(n_processes, len(schemas) * samples)) as crew:
+    with process_crew(prepare, min(n_processes, len(schemas) * samples)) as crew:
         yield crew
 
 

@@ -84,8 +84,10 @@ class GroundedRow:
                 continue
             refused: list[float] = []
             token, log_probability, is_gated = -1, 0.0, False
-            for offered, log_probability in zip(*map(np.ndarray.tolist, self._offers[place]), strict=True):
-                if offered in self._bans[place]:
+            bans = self._bans.get(place, ())
+            for one, of_one in zip(*self._offers[place], strict=True):
+                offered, log_probability = int(one), float(of_one)
+                if offered in bans:
                     continue
                 if self._constraint.accepts(offered):
                     token = offered
@@ -107,8 +109,8 @@ class GroundedRow:
         self._work += 1
         place = len(self._ids)
         if token is not None:
-            mass = sum(map(math.exp, (*refused, *self._bans[place].values())))
-            self._refused.append(mass)
+            banned = self._bans[place].values() if place in self._bans else ()
+            self._refused.append(sum(map(math.exp, (*refused, *banned))))
             self._log_probabilities.append(log_probability)
             self._constraint.consume(token)
             if token in self._ends:

@@ -101,6 +101,6 @@ def choose_shape(counts: dict[Prefix, int], n_own: int, capacity: Capacity) -> S
     return Shape(max(1, n_groups), n_rows, n_prefix, n_own)
 
 
-def is_much_smaller(shape: Shape, now: Shape, share: float) -> bool:
-    """Whether `shape` has at most `share` of the slots of `now`, or prefixes of little more than half its length."""
-    return shape.n_slots <= share * now.n_slots or shape.n_prefix <= 0.6 * now.n_prefix
+def is_much_smaller(shape: Shape, now: Shape, slots_share: float, prefix_share: float) -> bool:
+    """Whether `shape` has at most these shares of the slots of `now`, or of its prefixes' length."""
+    return shape.n_slots <= slots_share * now.n_slots or shape.n_prefix <= prefix_share * now.n_prefix

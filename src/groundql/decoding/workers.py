@@ -8,21 +8,23 @@ import gc
 import multiprocessing
 import os
 import pickle
+import select
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-from groundql.decoding.crew import LocalCrew, MakeChooser
-from groundql.decoding.rows import Feed, Written
+from groundql.decoding.crew import Desk, Did, MakeChooser
+from groundql.decoding.rows import RowChooser, Written
 from groundql.errors import GroundqlError
 
-MAX_PROCESSES = 12  # each step waits for the slowest; beyond this the messages cost what the cores gain
+MAX_PROCESSES = 12  # beyond this the messages cost what the cores gain
+MAX_BEHIND = 4  # steps that a process may leave unanswered before the GPU waits for it
 
 
 class WorkerDied(GroundqlError):
@@ -44,6 +46,11 @@ class ProcessCrew:
         self._pipes = pipes
         self._pipe_of: dict[int, int] = {}  # by place
         self._n_rows = [0] * len(pipes)
+        self._n_unheard = [0] * len(pipes)  # steps that a process was asked about and has not answered
+        self._number_of = {pipe.fileno(): number for number, pipe in enumerate(pipes)}
+        self._poll = select.poll()
+        for pipe in pipes:
+            self._poll.register(pipe.fileno(), select.POLLIN)
 
     def start(self, places: Sequence[int]) -> None:
         shares: dict[int, list[int]] = {}
@@ -53,37 +60,34 @@ class ProcessCrew:
             self._pipe_of[place] = pipe
             shares.setdefault(pipe, []).append(place)
         for pipe, share in shares.items():
-            self._send(pipe, ("start", share))
+            self._send(pipe, (share,))
 
-    def advance(
-        self, places: Sequence[int], ids: np.ndarray, log_probabilities: np.ndarray
-    ) -> list[Feed | Written]:
-        return self._asked("advance", places, ids, log_probabilities)
-
-    def advance_whole(
-        self, places: Sequence[int], scores: np.ndarray, log_probabilities: np.ndarray
-    ) -> list[Feed | Written]:
-        return self._asked("advance_whole", places, scores, log_probabilities)
-
-    def _asked(
-        self, what: str, places: Sequence[int], first: np.ndarray, second: np.ndarray
-    ) -> list[Feed | Written]:
-        """Ask every process about its rows, then hear them all."""
+    def ask(
+        self,
+        places: Sequence[int],
+        courses: Sequence[int],
+        ids: np.ndarray,
+        log_probabilities: np.ndarray,
+        best: Sequence[int] | None = None,
+    ) -> None:
         shares: dict[int, list[int]] = {}
         for i, place in enumerate(places):
             shares.setdefault(self._pipe_of[place], []).append(i)
         for pipe, share in shares.items():
-            self._send(pipe, (what, [places[i] for i in share], first[share], second[share]))
-        did: list[Feed | Written | None] = [None] * len(places)
-        for pipe, share in shares.items():
-            feeds, written = self._receive(pipe)
-            for at, i in enumerate(share):
-                did[i] = self._kept(places[i], written.get(at) or Feed(*feeds[at]))
-        return [one for one in did if one is not None]
+            self._n_unheard[pipe] += 1
+            of_share = [places[i] for i in share], [courses[i] for i in share]
+            bests = [best[i] for i in share] if best is not None else None
+            self._send(pipe, (*of_share, ids[share], log_probabilities[share], bests))
 
-    def _kept(self, place: int, did: Feed | Written) -> Feed | Written:
-        if isinstance(did, Written):
-            self._n_rows[self._pipe_of.pop(place)] -= 1
+    def hear(self, may_leave: Callable[[], bool] | None = None) -> list[Did]:
+        did: list[Did] = []
+        while any(self._n_unheard):
+            is_bound = may_leave is None or max(self._n_unheard) > MAX_BEHIND
+            ready = self._poll.poll(None if is_bound else 1)
+            for descriptor, _ in ready:
+                did += self._receive(self._number_of[descriptor])
+            if not ready and not is_bound and may_leave is not None and may_leave():
+                break
         return did
 
     def _send(self, pipe: int, message: Any) -> None:
@@ -92,61 +96,103 @@ class ProcessCrew:
         except OSError:
             raise WorkerDied("a process that checks the constraint ended") from None
 
-    def _receive(self, pipe: int) -> Any:
+    def _receive(self, pipe: int) -> list[Did]:
         try:
             message = pickle.loads(self._pipes[pipe].recv_bytes())
         except (EOFError, OSError):
             raise WorkerDied("a process that checks the constraint ended") from None
         if isinstance(message, str):
             raise WorkerDied(f"a process that checks the constraint failed:\n{message}")
-        return message
+        self._n_unheard[pipe] -= 1
+        did: list[Did] = message
+        for place, one in did:
+            if isinstance(one, Written):
+                self._n_rows[self._pipe_of.pop(place)] -= 1
+        return did
 
 
 @contextmanager
-def process_crew(make: MakeChooser, n_processes: int) -> Iterator[ProcessCrew]:
-    """A crew of `n_processes`, which end when the caller is done. `make` runs in them, and is inherited, not sent."""
+def process_crew(prepare: Callable[[], MakeChooser], n_processes: int) -> Iterator[ProcessCrew]:
+    """A crew of `n_processes`, which end when the caller is done.
+
+    `prepare` and what it returns run in them, and are inherited, not sent. This process is forked once: the first of
+    them prepares and forks the others, while this one goes on. A process with a GPU's memory mapped is slow to fork.
+    """
     context = multiprocessing.get_context("fork")
-    processes: list[Any] = []
-    pipes: list[Connection] = []
+    pairs = [context.Pipe() for _ in range(n_processes)]
     is_ours = not gc.get_freeze_count()
     gc.freeze()  # no collection in a child touches what was there before, tensors of the GPU among it
+    first = context.Process(target=_serve_all, args=(pairs, prepare), daemon=True)
     try:
-        for _ in range(n_processes):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, [*pipes, ours], make), daemon=True)
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", DeprecationWarning
-                )  # of threads: the children use no locks of theirs
-                process.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of threads: the children use no locks of theirs
+            first.start()
+        for _, theirs in pairs:
             theirs.close()
-            processes.append(process)
-            pipes.append(ours)
-        yield ProcessCrew(pipes)
+        yield ProcessCrew([ours for ours, _ in pairs])
     finally:
         if is_ours:
             gc.unfreeze()
-        for pipe in pipes:
+        for ours, _ in pairs:
+            ours.close()
+        if first.pid is not None:
+            first.join(timeout=1)
+        if first.is_alive():
+            first.terminate()
+            first.join()
+
+
+def _serve_all(pairs: Sequence[tuple[Connection, Connection]], prepare: Callable[[], MakeChooser]) -> None:
+    """Prepare, fork a process for each pipe but the first, and serve that one here."""
+    for ours, _ in pairs:  # inherited ends would keep pipes open
+        ours.close()
+    make = _prepared(prepare)
+    gc.freeze()
+    others = []
+    for number in range(1, len(pairs)):
+        child = os.fork()
+        if not child:
+            _serve_one([theirs for _, theirs in pairs], number, make)
+            os._exit(0)
+        others.append(child)
+    _serve_one([theirs for _, theirs in pairs], 0, make)
+    for child in others:
+        os.waitpid(child, 0)
+
+
+def _prepared(prepare: Callable[[], MakeChooser]) -> MakeChooser:
+    """What `prepare` returns; where it fails, a chooser that tells so at the first row."""
+    try:
+        return prepare()
+    except Exception as error:
+        failed = error
+
+    def tell(place: int) -> RowChooser:
+        raise failed
+
+    return tell
+
+
+def _serve_one(pipes: Sequence[Connection], number: int, make: MakeChooser) -> None:
+    """Answer at one of the pipes until it is closed: places begin; findings are answered by what rows did."""
+    for other, pipe in enumerate(pipes):
+        if other != number:
             pipe.close()
-        for process in processes:
-            process.join(timeout=1)
-            if process.is_alive():
-                process.terminate()
-                process.join()
-
-
-def _serve(pipe: Connection, others: Sequence[Connection], make: MakeChooser) -> None:
-    """Answer until the pipe is closed."""
-    for other in others:  # inherited ends would keep pipes open
-        other.close()
-    crew = LocalCrew(make)
+    pipe = pipes[number]
+    desk = Desk(make)
     while True:
         try:
-            kind, *rest = pickle.loads(pipe.recv_bytes())
+            message = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
+        answer: list[Did] | str | None = None
         try:
-            answer = _answer(crew, kind, rest)
+            if len(message) == 1:
+                desk.start(*message)
+            else:
+                answer = desk.advance(*message)
         except Exception:  # told to the caller, who raises it
             answer = traceback.format_exc()
         try:
@@ -154,13 +200,3 @@ def _serve(pipe: Connection, others: Sequence[Connection], make: MakeChooser) ->
                 pipe.send_bytes(pickle.dumps(answer, protocol=5))
         except OSError:
             return
-
-
-def _answer(crew: LocalCrew, kind: str, rest: list[Any]) -> Any:
-    """What goes back: nothing for a start, feeds as plain tuples and texts by their place among the rows asked."""
-    if kind == "start":
-        crew.start(*rest)
-        return None
-    did = (crew.advance if kind == "advance" else crew.advance_whole)(*rest)
-    feeds = [(0, 0, False) if isinstance(one, Written) else (one.n_ids, one.token, one.whole) for one in did]
-    return feeds, {i: one for i, one in enumerate(did) if isinstance(one, Written)}

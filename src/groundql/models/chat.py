@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import TemplateError
@@ -104,7 +105,12 @@ def encode_plain(tokenizer: Any, text: str) -> list[int]:
 
 def _added_pattern(tokenizer: Any) -> re.Pattern[str] | None:
     """Tokens that were added to the vocabulary, but for runs of spaces, which some tokenizers hold there."""
-    names = sorted((name for name in tokenizer.get_added_vocab() if name.strip()), key=len, reverse=True)
+    return _pattern_of(tuple(sorted(tokenizer.get_added_vocab())))
+
+
+@lru_cache(maxsize=16)
+def _pattern_of(added: tuple[str, ...]) -> re.Pattern[str] | None:
+    names = sorted((name for name in added if name.strip()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names))) if names else None
 
 
