@@ -14,8 +14,12 @@ Where several rows share a card, their seconds compare with nothing; the number 
 """
 
 import argparse
+import contextlib
+import faulthandler
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +41,7 @@ def run_one(options: argparse.Namespace) -> None:
         run_row,
     )  # torch, which the process that starts the rows does not need
 
+    faulthandler.register(signal.SIGUSR1)
     section = sections(options.rows)[options.section]
     row = next(one for one in section["row"] if one["name"] == options.row)
     place = Path(options.scratch) / options.section
@@ -101,12 +106,16 @@ def run_all(options: argparse.Namespace) -> int:
     def work() -> None:
         while row := take():
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.ablations", *sys.argv[1:]]
-            child = subprocess.Popen([*command, "--one", row["section"], row["name"]])
+            command += ["--one", row["section"], row["name"]]
+            child = subprocess.Popen(command, start_new_session=True)  # its own processes end with it
             try:
                 child.wait(max(1.0, ends + LATE_S - time.time()))
             except subprocess.TimeoutExpired:
-                child.kill()
+                child.send_signal(signal.SIGUSR1)  # it says where it is
+                time.sleep(0.5)
                 print(f"{row['name']}: stopped by the clock", flush=True)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
     threads = [threading.Thread(target=work) for _ in range(options.workers)]
     for thread in threads:
