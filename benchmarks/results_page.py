@@ -190,7 +190,7 @@ def about_times() -> str:
     places = sorted({line["processor"] for line in lines})
     return (
         f"VES and R-VES are timed on {' and '.join(places)}, {' or '.join(map(str, rounds))} rounds in which prediction and gold take "
-        "turns, nothing else running (`python -m benchmarks.judge_times`); both are means over all questions, so a wrong answer counts 0 "
+        "turns (`python -m benchmarks.judge_times`); both are means over all questions, so a wrong answer counts 0 "
         "and they follow `ex_bird`. A text that is gold's is not timed and counts 1. The step ratio is the same on every machine.\n"
     )
 
@@ -203,7 +203,7 @@ def page() -> str:
         "# Results\n",
         headline(),
         "Drawn by `python -m benchmarks.results_page` from `benchmarks/results/2026-11-25-ablations-*.json`; a test draws it again and "
-        "compares. Rates are in percent of all n questions with a 95 % Wilson interval; an abstention or an undecided "
+        "compares. `python -m benchmarks.judge_rows SECTION rows-SECTION.tar.xz` folds in the rows of a new run. Rates are in percent of all n questions with a 95 % Wilson interval; an abstention or an undecided "
         "question is not a pass. Differences are paired, p is McNemar's exact test. What the rungs mean: "
         "[metrics.md](metrics.md).\n",
         about(choice, final),
