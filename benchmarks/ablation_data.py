@@ -2,11 +2,13 @@
 
     python -m benchmarks.ablation_data ../shared/data data
 
-OUT gets every file of DATA as a link, and four folders in the official layouts, drawn from a fixed seed:
+OUT gets every file of DATA as a link, and folders in the official layouts, drawn from a fixed seed:
 
 - `bird/fit`, `spider/fit`: what settings are trained on;
 - `bird/held`, `spider/held`: up to 200 and 300 questions on 12 and 20 databases that the former do not hold;
-- `bird/seen`: 200 questions on the databases of `bird/fit`, themselves not in it: the seed paper's random split.
+- `bird/seen`: 200 questions on the databases of `bird/fit`, themselves not in it: the seed paper's random split;
+- `spider/inner`, `spider/inner_dev`: `spider/fit` without 10 of its databases, and 120 questions on these, for the row whose
+  checkpoint is chosen by what its queries return.
 
 BIRD's training set comes without rows. Those of `held` and `seen` are random ones that the golds' constants find, and the
 folders say that they are synthetic.
@@ -29,6 +31,7 @@ SEED = 11
 N_HELD = {"bird": 12, "spider": 20}  # databases
 N_ASKED = {"bird": 200, "spider": 300}  # questions on them, spread evenly
 N_SEEN = 200
+N_INNER, N_INNER_ASKED = 10, 120  # databases of spider/fit, and questions on them
 N_TWINS = 16  # fillings of a database, of which the one is kept where most golds find something
 Entry = dict[str, Any]
 
@@ -117,9 +120,12 @@ def write_spider(data: Path, out: Path) -> None:
     fit, held = split_databases(
         json.loads((spider / "train_spider.json").read_text()), N_HELD["spider"], SEED
     )
+    inner, inner_dev = split_databases(fit, N_INNER, SEED)
     for name, file, entries in (
         ("fit", "train_spider.json", fit),
         ("held", "dev.json", spread_entries(held, N_ASKED["spider"], SEED)),
+        ("inner", "train_spider.json", inner),
+        ("inner_dev", "dev.json", spread_entries(inner_dev, N_INNER_ASKED, SEED)),
     ):
         folder = out / "spider" / name
         write_json(folder / file, entries)
@@ -130,7 +136,15 @@ def write_spider(data: Path, out: Path) -> None:
 def main(data: Path, out: Path) -> None:
     for path in sorted((data / "bird").iterdir()) + sorted((data / "spider").iterdir()):
         link(path, out / path.relative_to(data))
-    for made in ("bird/fit", "bird/held", "bird/seen", "spider/fit", "spider/held"):
+    for made in (
+        "bird/fit",
+        "bird/held",
+        "bird/seen",
+        "spider/fit",
+        "spider/held",
+        "spider/inner",
+        "spider/inner_dev",
+    ):
         shutil.rmtree(out / made, ignore_errors=True)
     write_bird(data, out)
     write_spider(data, out)
@@ -140,6 +154,8 @@ def main(data: Path, out: Path) -> None:
         "bird:{}/bird/seen#dev",
         "spider:{}/spider/fit#train",
         "spider:{}/spider/held#dev",
+        "spider:{}/spider/inner#train",
+        "spider:{}/spider/inner_dev#dev",
     ):
         found = load_data(spec.format(out))
         print(f"{spec.format(out)}: {len(found.questions)} questions, {len(found.databases)} databases")

@@ -21,7 +21,7 @@ CLASSES = {  # class: what it is, and what may move it
     ),
     "value": (
         "a literal that is not spelled as stored, or sought in a column that does not hold it",
-        "values in the prompt (`prompt.values`, not run)",
+        "values in the prompt (`prompt.values`: rows of the prompt, below)",
     ),
     "nesting": (
         "a subquery or set operation that is missing, turned round or taken over values in place of keys",
@@ -68,6 +68,6 @@ def error_section() -> str:
             f"`gold` and `column order` together are {n_unfair} of {len(errors)}: about {points:.0f} points of all {strain['n']} questions, by this sample.\n",
             f"{n_strained} of the {len(errors)} have any strain: most are queries that the model wanted as they stand. Over all {strain['n']} "
             f"answers a wrong one (`ex_strict`) has more strain than a right one in {100 * strain['auroc']:.1f} % of pairs "
-            f"[{100 * strain['low']:.1f}, {100 * strain['high']:.1f}], ties half. None of the levers was measured here but the vote.\n",
+            f"[{100 * strain['low']:.1f}, {100 * strain['high']:.1f}], ties half. No lever was tried on these failures themselves; the vote and values in the prompt have rows below.\n",
         ]
     )

@@ -1,9 +1,10 @@
 """Verdicts on the rows of an ablation, as one small JSON file that the results page is drawn from.
 
-    python -m benchmarks.judge_rows SECTION OUT.json BUNDLE.tar.xz ... [--timings N]
+    python -m benchmarks.judge_rows SECTION BUNDLE.tar.xz ... [--out OUT.json] [--timings N]
 
-Run where `data/` is as `benchmarks/ablation_data.py` makes it. Rows that OUT already holds stay, unless a bundle has them
-again. For each row, data set and way of decoding it keeps counts and, for the rungs that are compared, which questions
+folds the rows of bundles (`rows-SECTION.tar.xz` of `benchmarks/ablations.py`) into OUT, which is what the page is drawn from
+unless named. Run where `data/` is as `benchmarks/ablation_data.py` makes it. Rows that OUT already holds stay, unless a bundle
+has them again and whole. For each row, data set and way of decoding it keeps counts and, for the rungs that are compared, which questions
 passed: a bit a question, in the order of the data set, as hexadecimal digits.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.row_files import bits_of, restored
+from benchmarks.stored_results import STORED
 from groundql import tuning
 from groundql.pipeline import judge_completions
 from groundql.questions.load import load_data
@@ -40,6 +42,7 @@ COMPARED = (
 MEANS = ("soft_f1_unordered", "r_ves", "ves", "step_ratio", "link_f1", "ast_similarity")
 KEPT = (  # of what the training left
     "name",
+    "model",
     "table",
     "label",
     "command",
@@ -49,6 +52,8 @@ KEPT = (  # of what the training left
     "device",
     "versions",
     "training",
+    "first_training",
+    "rejection",
     "counts",
     "data_fingerprints",
     "seconds",
@@ -84,6 +89,8 @@ def judged(row: Row, n_timings: int) -> Row:
     """The row with a summary in place of each list of predictions."""
     found = {name: row[name] for name in KEPT if name in row}
     found["log"] = [[e["step"], round(e["loss"], 4)] for e in row.get("log", []) if e.get("loss") is not None]
+    scores = [[e["step"], e["eval_ex_strict"]] for e in row.get("log", []) if "eval_ex_strict" in e]
+    found |= {"dev_scores": scores} if scores else {}
     found["judged"] = {}
     for name, ways in row["predictions"].items():
         where = row["data"][name]
@@ -101,27 +108,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("section")
-    parser.add_argument("out", type=Path)
     parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path)
     parser.add_argument(
         "--timings", type=int, default=0, help="rounds that time right predictions, for R-VES"
     )
     options = parser.parse_args()
-    rows = {}
-    if options.out.is_file():
-        rows = {row["name"]: row for row in json.loads(options.out.read_text())["rows"]}
+    out = options.out or STORED[options.section]
+    rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]} if out.is_file() else {}
     for bundle in options.bundles:
         with tarfile.open(bundle) as archive:
             for member in archive:
                 file = archive.extractfile(member)
                 assert file is not None
                 row = json.loads(file.read())
+                if row["name"] in rows and not row["complete"]:
+                    print(f"{row['name']}: was cut, the stored one stays", flush=True)
+                    continue
                 started = time.monotonic()
                 rows[row["name"]] = judged(row, options.timings)
                 print(f"{row['name']}: {time.monotonic() - started:.1f} s", flush=True)
-    write_text(
-        options.out, json.dumps({"section": options.section, "rows": list(rows.values())}, indent=1) + "\n"
-    )
+    write_text(out, json.dumps({"section": options.section, "rows": list(rows.values())}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 import traceback
@@ -342,7 +343,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--ways", nargs="+", default=["free"])
-    parser.add_argument("--scratch", default="/tmp/pocket-search")
+    parser.add_argument("--scratch", default=str(Path(tempfile.gettempdir()) / "pocket-search"))
     parser.add_argument("--worker", type=int)
     parser.add_argument("--started", type=float, default=time.time())
     options = parser.parse_args()

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.error_table import error_section
-from benchmarks.headline import headline, held_right
+from benchmarks.headline import headline
 from benchmarks.row_files import sections
 from benchmarks.stored_results import (
     ROOT,
@@ -23,8 +23,10 @@ from benchmarks.stored_results import (
     lines_of,
     paired_text,
     rate_text,
+    right,
     stored,
     table,
+    times,
 )
 from groundql.reports.statistics import wilson
 
@@ -48,51 +50,104 @@ def cost_text(row: Row) -> list[str]:
     ]
 
 
-def choice_table(rows: Sequence[Row], base: Line) -> str:
-    """One table of the choice: each row against the base, or the row above."""
+def ratio_text(summary: Row | None) -> str:
+    """Gold's steps over the prediction's, where right: the part of VES that is the same on each machine."""
+    return f"{summary['means']['step_ratio']:.2f}" if summary and "step_ratio" in summary["means"] else "-"
+
+
+def partner_of(line: Line, above: Line | None, rows: dict[str, Row], base: Line) -> tuple[Line | None, str]:
+    """What a line of the choice is compared with, and its name where that is not what the column says."""
+    if line.way == "last":
+        return Line(line.row, "grounded"), "the chosen checkpoint"
+    if against := line.row.get("against"):
+        return Line(rows[against], line.way), rows[against]["label"]
+    return (above if line.row["table"] in ALONE else Line(base.row, line.way)), ""
+
+
+def choice_table(rows: Sequence[Row], all_rows: Sequence[Row], base: Line) -> str:
+    """One table of the choice: each row against the base, the row that it names, or the row above."""
     head = [
         "",
         "decoding",
         "Spider held: `ex_strict`",
+        "`ast_equal`",
+        "step ratio",
         "BIRD held: `grounded`",
-        "BIRD held: `ex_strict` (synthetic)",
-        "BIRD held: `ast_equal`",
+        "`ex_strict` (synthetic)",
+        "`ast_equal`",
         "`ex_strict` against " + ("the row above" if rows[0]["table"] in ALONE else "base") + ", points",
-        "steps",
-        "tokens",
-        "s",
-        "MiB",
-        "settings",
     ]
-    shown, above = [], None
+    shown: list[list[str]] = []
+    by_name = {row["name"]: row for row in all_rows}
+    above = None
     for row in rows:
         for line in lines_of(row, "choice"):
             if not row.get("judged"):
                 shown.append([row["label"], WORDS[line.way], "not run", *["-"] * (len(head) - 3)])
                 continue
-            partner = above if row["table"] in ALONE else Line(base.row, line.way)
+            partner, name = partner_of(line, above, by_name, base)
             spider, bird = line.of("spider-held"), line.of("bird-held")
+            difference = paired_text(line, partner, ("spider-held", "bird-held"), "ex_strict")
             shown.append(
                 [
                     row["label"],
                     WORDS[line.way],
                     rate_text(spider, "ex_strict"),
+                    rate_text(spider, "ast_equal"),
+                    ratio_text(spider),
                     rate_text(bird, "grounded"),
                     rate_text(bird, "ex_strict"),
                     rate_text(bird, "ast_equal"),
-                    paired_text(line, partner, ("spider-held", "bird-held"), "ex_strict"),
-                    *cost_text(row),
+                    f"{difference} (against: {name})" if name and difference != "-" else difference,
                 ]
             )
             above = line
-    return table(head, shown)
+    return table(head, shown) + "".join(f"\n{note}\n" for row in rows for note in notes_of(row))
+
+
+def notes_of(row: Row) -> list[str]:
+    """What a row tells beside its scores."""
+    notes = []
+    if found := row.get("rejection"):
+        notes.append(
+            f"Own queries: {found['texts']:,} texts for {found['questions_asked']:,} questions; {found['questions_with_a_right_text']:,} questions "
+            f"had a right one; {found['kept']:,} queries were kept, of {found['kept_of_questions']:,} questions "
+            f"({found.get('texts_written_as_gold', 0):,} right ones were written as gold)."
+        )
+    if scores := row.get("dev_scores"):
+        shown = ", ".join(f"{100 * score:.1f} at step {step}" for step, score in scores)
+        notes.append(
+            f"Checkpoints of {row['label']}: `ex_strict` {shown}; kept: step {row['training']['best_step']:.0f}."
+        )
+    return notes
+
+
+def seeds_table(choice: Sequence[Row], final: Sequence[Row]) -> str:
+    """What each recipe has right with each seed that was tried."""
+    shown = []
+    for rows, of, n in ((choice, "500 held questions", 500), (final, "Spider dev", 972)):
+        by_name = {row["name"]: row for row in rows}
+        for first in dict.fromkeys(row["again"] for row in rows if "again" in row):
+            members = [by_name[first], *(row for row in rows if row.get("again") == first)]
+            lines = [Line(row, "grounded").of("spider-dev") for row in members]
+            counts = [
+                right(row) if of != "Spider dev" else line["counts"]["ex_strict"] if line else None
+                for row, line in zip(members, lines, strict=True)
+            ]
+            known = [count for count in counts if count is not None]
+            spread = f"{100 * (max(known) - min(known)) / n:.1f}" if len(known) > 1 else "-"
+            mean = f"{100 * sum(known) / len(known) / n:.1f}" if known else "-"
+            told = ", ".join("not run" if count is None else str(count) for count in counts)
+            shown.append([by_name[first]["label"], of, told, mean, spread])
+    return table(["", "asked", "right, a seed each", "mean, %", "largest difference, points"], shown)
 
 
 def final_table(rows: Sequence[Row], data: str) -> str:
     """One evaluation set: every row and way, each against the line above."""
     synthetic = " (synthetic)" if data == "bird-dev" else ""
+    timed = {name: ways[data] for name, ways in times().items() if data in ways}
     head = ["", "decoding", "`sqlglot_accepts`", "`parsed`", "`grounded`", "`ran`", f"`ex_bird`{synthetic}",
-            f"`ex_strict`{synthetic}", "`ast_equal`", f"step ratio{synthetic}", "abstained", "`ex_strict` against the line above", "settings"]  # fmt: skip
+            f"`ex_strict`{synthetic}", "`ast_equal`", f"step ratio{synthetic}", *(["VES", "R-VES"] if timed else []), "abstained", "`ex_strict` against the line above", "settings"]  # fmt: skip
     shown: list[list[str]] = []
     above: Line | None = None
     for row in rows:
@@ -108,7 +163,8 @@ def final_table(rows: Sequence[Row], data: str) -> str:
                     row["label"],
                     WORDS[line.way],
                     *(rate_text(found, rung) for rung in rungs),
-                    f"{found['means']['step_ratio']:.2f}" if "step_ratio" in found["means"] else "-",
+                    ratio_text(found),
+                    *(time_text(timed.get(row["name"], {}).get(line.way)) if timed else []),
                     str(found["abstained"]),
                     paired_text(line, above, (data,), "ex_strict"),
                     row["config_fingerprint"],
@@ -116,6 +172,27 @@ def final_table(rows: Sequence[Row], data: str) -> str:
             )
             above = line
     return table(head, shown)
+
+
+def time_text(line: Row | None) -> list[str]:
+    """VES and R-VES with their intervals, as a mean over all questions, a wrong one 0."""
+    if line is None:
+        return ["not run", "not run"]
+    return ["{:.3f} [{:.3f}, {:.3f}]".format(*line[measure]) for measure in ("ves", "r_ves")]
+
+
+def about_times() -> str:
+    """Where and how queries were timed."""
+    lines = [line for sets in times().values() for ways in sets.values() for line in ways.values()]
+    if not lines:
+        return "VES and R-VES: not run.\n"
+    rounds = sorted({line["rounds"] for line in lines})
+    places = sorted({line["processor"] for line in lines})
+    return (
+        f"VES and R-VES are timed on {' and '.join(places)}, {' or '.join(map(str, rounds))} rounds in which prediction and gold take "
+        "turns (`python -m benchmarks.judge_times`); both are means over all questions, so a wrong answer counts 0 "
+        "and they follow `ex_bird`. A text that is gold's is not timed and counts 1. The step ratio is the same on every machine.\n"
+    )
 
 
 def page() -> str:
@@ -126,7 +203,7 @@ def page() -> str:
         "# Results\n",
         headline(),
         "Drawn by `python -m benchmarks.results_page` from `benchmarks/results/2026-11-25-ablations-*.json`; a test draws it again and "
-        "compares. Rates are in percent of all n questions with a 95 % Wilson interval; an abstention or an undecided "
+        "compares. `python -m benchmarks.judge_rows SECTION rows-SECTION.tar.xz` folds in the rows of a new run. Rates are in percent of all n questions with a 95 % Wilson interval; an abstention or an undecided "
         "question is not a pass. Differences are paired, p is McNemar's exact test. What the rungs mean: "
         "[metrics.md](metrics.md).\n",
         about(choice, final),
@@ -134,9 +211,10 @@ def page() -> str:
         "## On the evaluation sets\n",
         "Asked once per row, after everything was chosen below. Databases of these sets are in no training set "
         "(preflight).\n",
+        about_times(),
     ]
     plan = sections(ROWS)["final"]
-    order = ["untuned", "paper", "paper-schema", "ours", "ours-8"]
+    order = ["untuned", "paper", "paper-schema"]
     rows = sorted(final, key=lambda row: order.index(row["name"]) if row["name"] in order else len(order))
     for data in plan["ask"]:
         n = next((line.of(data) for row in rows for line in lines_of(row, "final") if line.of(data)), None)
@@ -151,15 +229,24 @@ def page() -> str:
         "## Chosen on held databases of the training sets\n",
         "12 databases of BIRD train (200 questions) and 20 of Spider train (300) are held out of every row here "
         "(`benchmarks/ablation_data.py`). BIRD train comes without rows: its `ex_strict` is taken on random rows and named "
-        "synthetic. The base row is 45 % of the rest, one epoch; each other row changes what its label says, "
-        f"and differences within those of two seeds say little: {seeds('base', 'seed-8')} points at groups of 16, {seeds('group-4', 'group-4-seed-8')} at groups of 4. MiB of the first 22 rows include about 100 for every "
-        "row that the same process had trained before: a CUDA graph left its workspaces behind, which it no longer does.\n",
+        "synthetic. The base row is 45 % of the rest, one epoch; each other row changes what its label says; "
+        "differences within those of two seeds say little. Step ratio: gold's steps in SQLite's machine over the prediction's, "
+        "where right.\n",
+        "### Seeds\n",
+        seeds_table(choice, final),
         "![scores of the rows](results/choice.png)\n",
     ]
     for name in dict.fromkeys(row["table"] for row in choice):
         members = [row for row in choice if row["table"] == name]
-        parts += [f"### {name[0].upper()}{name[1:]}\n", choice_table(members, base)]
+        parts += [f"### {name[0].upper()}{name[1:]}\n", choice_table(members, choice, base)]
     parts += [
+        "### What the rows cost\n",
+        table(
+            ["", "steps", "tokens", "training, s", "peak MiB", "settings"],
+            [[row["label"], *cost_text(row)] for row in choice if row.get("judged")],
+        ),
+        "MiB of the first 22 rows include about 100 for every row that the same process had trained before: a CUDA graph left its "
+        "workspaces behind, which it no longer does.\n",
         "## Loss\n",
         "![loss over steps](results/loss.png)\n",
         "## Commands\n",
@@ -171,11 +258,6 @@ def page() -> str:
         ],
     ]
     return "\n".join(parts).rstrip() + "\n"
-
-
-def seeds(one: str, other: str) -> str:
-    """Points between two rows on the 500 held questions."""
-    return f"{abs(held_right(one) - held_right(other)) / 5:.1f}"
 
 
 def decoding_text(row: Row) -> str:
@@ -244,14 +326,13 @@ def draw_plots() -> None:
     figure.savefig(PLOTS / "choice.png", dpi=110, metadata={"Software": None})
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for row in [*stored("final"), *rows][:9]:
-        if row.get("log"):
-            axes.plot(
-                [step for step, _ in row["log"]],
-                [loss for _, loss in row["log"]],
-                label=row["label"][:46],
-                linewidth=1,
-            )
+    for row in [row for row in (*stored("final"), *rows) if row.get("log")][:9]:
+        axes.plot(
+            [step for step, _ in row["log"]],
+            [loss for _, loss in row["log"]],
+            label=row["label"][:46],
+            linewidth=1,
+        )
     axes.set_xlabel("step")
     axes.set_ylabel("loss a label token")
     axes.set_yscale("log")

@@ -15,6 +15,7 @@ STORED = {
     name: ROOT / "benchmarks" / "results" / f"2026-11-25-ablations-{name}.json"
     for name in ("choice", "final")
 }
+TIMES = ROOT / "benchmarks" / "results" / "2026-11-25-ves.json"  # of benchmarks/judge_times.py
 Row = dict[str, Any]
 TITLES = {
     "spider-held": "Spider, held databases",
@@ -25,7 +26,12 @@ TITLES = {
     "bird-dev": "BIRD dev",
     "pocket-test": "pocket test",
 }
-WORDS = {"free": "free", "grounded": "grounded", "vote": "grounded, vote of 8, repair"}
+WORDS = {
+    "free": "free",
+    "grounded": "grounded",
+    "last": "grounded, last checkpoint",
+    "vote": "grounded, vote of 8, repair",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ def stored(section: str) -> list[Row]:
             {"name": row["name"], "label": row.get("label", row["name"]), "ways": row.get("ways")},
         )
         | {"table": row.get("table", ""), "label": row.get("label", row["name"])}
+        | {key: row[key] for key in ("again", "against") if key in row}
         for row in plan
     ]
 
@@ -61,6 +68,18 @@ def lines_of(row: Row, section: str) -> Iterator[Line]:
     ways = next(iter(row["judged"].values())) if row.get("judged") else row.get("ways")
     for way in sorted(ways or sections(ROWS)[section]["ways"], key=list(WORDS).index):
         yield Line(row, way)
+
+
+def times() -> dict[str, Any]:
+    """By row, data set and way: VES and R-VES; empty where nothing was timed."""
+    found: dict[str, Any] = json.loads(TIMES.read_text()) if TIMES.is_file() else {}
+    return found
+
+
+def right(row: Row, way: str = "grounded") -> int | None:
+    """`ex_strict` of a row on all sets that it was asked, together; None where it was not run."""
+    counts = [ways[way]["counts"]["ex_strict"] for ways in row.get("judged", {}).values() if way in ways]
+    return sum(counts) if counts else None
 
 
 def rate_text(summary: Row | None, rung: str) -> str:

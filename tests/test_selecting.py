@@ -1,9 +1,11 @@
 """Several texts of a question and one repair: which is returned, and what it cost."""
 
 import sqlite3
+import time
 
 import pytest
 
+from groundql import selecting
 from groundql.config import GenerationSettings, PromptSettings
 from groundql.databases.binding import prepare
 from groundql.databases.schema import read_schema
@@ -113,6 +115,15 @@ def test_a_vote_goes_by_the_rows_that_queries_return(asked, texts, chosen):
     (one,) = completed(Scripts(*texts), first(asked), samples=3, temperature=0.01, batch_size=1)
     assert one.sql == texts[chosen]
     assert one.n_samples == 3
+
+
+def test_texts_that_never_end_are_stopped_and_have_no_vote_though_they_agree(asked, monkeypatch):
+    monkeypatch.setattr(selecting, "DEADLINE_S", 0.2)
+    away = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT COUNT(*) FROM n"
+    started = time.monotonic()
+    (one,) = completed(Scripts(away, away, GOOD), first(asked), samples=3, temperature=0.01, batch_size=1)
+    assert one.sql == GOOD
+    assert time.monotonic() - started < 10
 
 
 def test_without_rows_the_texts_vote(asked):
