@@ -30,7 +30,8 @@ class OpenDatabase:
         self.files = files
         self.path: Path | None = sqlite_file(files) if has_rows(files) else None
         self.place: Path | str | None = files.url or self.path
-        self.is_sqlite = files.dialect == "sqlite"
+        self.dialect = files.dialect
+        self.is_sqlite = self.dialect == "sqlite"
         self._binder = Binder(files.url) if files.url else None
         if self._binder:
             weakref.finalize(self, self._binder.close)
