@@ -36,10 +36,14 @@ class Record(BaseModel):
     @classmethod
     def filled(cls, fields: dict[str, Any]) -> Self:
         """The same from a dict, which is faster where there are many fields."""
-        defaults, names = _blank(cls)
+        return cls.whole({**_blank(cls)[0], **fields})
+
+    @classmethod
+    def whole(cls, fields: dict[str, Any]) -> Self:
+        """The same from a dict of every field, in order; the record keeps the dict."""
         record = _new(cls)
-        _set_fields(record, {**defaults, **fields})
-        _set_names(record, names)
+        _set_fields(record, fields)
+        _set_names(record, _blank(cls)[1])
         _set_extra(record, None)
         _set_private(record, None)
         return record

@@ -169,7 +169,7 @@ def open_guarded(path: Path | str, *, quoted_strings: bool = False, holds: bool 
     files next to it otherwise.
     """
     name = str(path)
-    with open(name, "rb") as file:  # noqa: PTH123  the worker imports no more than it needs
+    with open(name, "rb", buffering=0) as file:  # noqa: PTH123  the worker imports no more than it needs
         header = file.read(20)
     unwritten_wal = header[18:20] == b"\x02\x02" and not Path(name + "-wal").exists()
     uri = f"file:{quote(name)}?mode=ro" + ("&immutable=1" if unwritten_wal else "")

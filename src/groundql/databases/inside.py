@@ -13,12 +13,14 @@ from time import monotonic
 from types import TracebackType
 from typing import Protocol, Self
 
+from groundql.databases.engines import Engine
 from groundql.databases.executor import GRACE_S, Job, outcome_of
 from groundql.databases.guard import Guarded
 from groundql.databases.worker import Key, answer, bound_process
 from groundql.records import Outcome
 
 NEVER_S = float("inf")
+NO_ENGINES: dict[str, Engine] = {}  # engines beside SQLite are for an Executor
 
 
 class Runs(Protocol):
@@ -56,13 +58,15 @@ class Inside:
 
     def run_each(self, jobs: Iterable[Job]) -> Iterator[tuple[int, Outcome]]:
         """(number of the job from 0, outcome), in order."""
-        for number, job in enumerate(jobs):
-            self._say_due(monotonic() + job.deadline_s + GRACE_S)
-            try:
-                found = answer(self._connections, {}, job, holds=True)
-            finally:
-                self._say_due(NEVER_S)
-            yield number, outcome_of(found)
+        say_due, connections = self._say_due, self._connections
+        try:
+            for number, job in enumerate(jobs):
+                say_due(monotonic() + job.deadline_s + GRACE_S)
+                found = answer(connections, NO_ENGINES, job, holds=True)
+                say_due(NEVER_S)
+                yield number, outcome_of(found)
+        finally:
+            say_due(NEVER_S)
 
 
 def address_bytes_used() -> int:

@@ -64,10 +64,15 @@ def judge_all(
             yield numbers[position], packed(found) if isinstance(found, Verdict) else found
         inside.let_go()
 
-    if len(cases) >= LEAST_SHARED and can_share() and all(case.files.dialect == "sqlite" for case in cases):
+    if (
+        len(cases) >= LEAST_SHARED
+        and can_share()
+        and all(cases[numbers[0]].files.dialect == "sqlite" for numbers in groups)
+    ):
         for parcels in shared_out(groups, ship, Inside, settings.n_workers):
             for number, parcel in parcels:
-                keep(number, _verdict_of(cases[number], parcel))
+                case = cases[number]
+                keep(number, unpacked(parcel, case.question, case.completion))
     with Executor(settings.n_workers) as executor:
         for numbers in groups:
             left = [number for number in numbers if number not in verdicts]
@@ -269,12 +274,8 @@ def _find(
     rungs = climb(
         case.completion, database.refusal, asks_sqlglot=not settings.ladder_only, dialect=database.dialect
     )
-    gold_fault = gold_fault_of(
-        case.question,
-        gold,
-        database.refusal(gold_sql) if gold_sql else None,
-        cuts_tie=gold_sql in ties,
-    )
+    refusal = database.refusal(gold_sql) if gold_sql else None
+    gold_fault = gold_fault_of(case.question, gold, refusal, cuts_tie=gold_sql in ties)
     return judge_one(
         case.question,
         rungs,

@@ -103,7 +103,7 @@ def depends_on_clock_or_chance(sql: str) -> bool:
     """Whether the result may change from run to run: random(), the current date or time."""
     lowered = sql.lower()
     has_name = "current_" in lowered or "random" in lowered or "now" in lowered
-    if not has_name and not _NO_ARGUMENTS.search(lowered):
+    if not has_name and not (")" in lowered and _NO_ARGUMENTS.search(lowered)):
         return False
     bare = re.sub(r"--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
     return bool(
