@@ -15,8 +15,8 @@ from typing import Protocol, Self
 
 from groundql.databases.engines import Engine
 from groundql.databases.executor import GRACE_S, Job, outcome_of
-from groundql.databases.guard import Guarded
-from groundql.databases.worker import Key, answer, bound_process
+from groundql.databases.guard import Guarded, run_guarded
+from groundql.databases.worker import Key, answer, bound_cpu, bound_process
 from groundql.records import Outcome
 
 NEVER_S = float("inf")
@@ -61,8 +61,16 @@ class Inside:
         say_due, connections = self._say_due, self._connections
         try:
             for number, job in enumerate(jobs):
-                say_due(monotonic() + job.deadline_s + GRACE_S)
-                found = answer(connections, NO_ENGINES, job, holds=True)
+                path, sql, deadline_s, max_rows, quoted_strings, _, n_rounds, _, counts_steps = job
+                connection = connections.get((path, quoted_strings))
+                say_due(monotonic() + deadline_s + GRACE_S)
+                if connection is None or n_rounds:
+                    found = answer(connections, NO_ENGINES, job, holds=True)
+                else:  # as `answer` does it, at less cost
+                    bound_cpu(deadline_s)
+                    found = run_guarded(
+                        connection, sql, deadline_s=deadline_s, max_rows=max_rows, counts_steps=counts_steps
+                    )
                 say_due(NEVER_S)
                 yield number, outcome_of(found)
         finally:

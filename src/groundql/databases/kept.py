@@ -63,6 +63,11 @@ class KeptOutcomes:
         self.path = folder / f"{database.stem}-{digest.hexdigest()[:24]}.kept"
         self._answers = self._read()
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is anything to `get`."""
+        return bool(self._answers)
+
     def get(self, sql: str, *, deadline_s: float, max_rows: int, needs_steps: bool = True) -> Outcome | None:
         """The outcome under these limits; None where it is not known, or would not have been reached."""
         body = self._answers.get(same_text(sql))

@@ -13,7 +13,7 @@ from groundql.databases.kept import KeptOutcomes, same_text
 from groundql.records import DatabaseFiles, Outcome, Verdict
 from groundql.verdicts.cases import Case as Case
 from groundql.verdicts.cases import Judging as Judging
-from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
+from groundql.verdicts.ladder import PREPARED, climb, gold_fault_of, judge_one
 from groundql.verdicts.later import decide_robust, judge_as_spider, needs_copies, needs_timing, time_rounds
 from groundql.verdicts.measures import name_measures, row_measures, tree_measures
 from groundql.verdicts.opened import OpenDatabase
@@ -247,7 +247,7 @@ def _golds_with_ties(
 def _known(queries: set[str], kept: KeptOutcomes | None, settings: Judging) -> dict[str, Outcome]:
     """Outcomes that an earlier run left."""
     found = {}
-    for sql in queries if kept else ():
+    for sql in queries if kept and kept.holds_any else ():
         assert kept is not None
         outcome = kept.get(
             sql,
@@ -271,11 +271,16 @@ def _find(
     case = opened.case
     gold, predicted, official = _outcomes_of(opened, outcomes, database)
     gold_sql = case.question.gold_sql
-    rungs = climb(
-        case.completion, database.refusal, asks_sqlglot=not settings.ladder_only, dialect=database.dialect
-    )
-    refusal = database.refusal(gold_sql) if gold_sql else None
-    gold_fault = gold_fault_of(case.question, gold, refusal, cuts_tie=gold_sql in ties)
+    if settings.ladder_only and opened.predicted and database.prepares(opened.predicted):
+        rungs = PREPARED
+    else:
+        asks = not settings.ladder_only
+        rungs = climb(case.completion, database.refusal, asks_sqlglot=asks, dialect=database.dialect)
+    gold_fault = ""
+    is_clean = gold is not None and gold.status == "ok" and gold.rows and database.prepares(opened.gold or "")
+    if not is_clean or gold_sql in ties or depends_on_clock_or_chance(opened.gold or ""):
+        refusal = database.refusal(gold_sql) if gold_sql else None
+        gold_fault = gold_fault_of(case.question, gold, refusal, cuts_tie=gold_sql in ties)
     return judge_one(
         case.question,
         rungs,

@@ -146,9 +146,8 @@ def judge_one(
         if gold.status == "ok":
             ex_strict = bool(ran and predicted is gold)
             if ran and predicted and not ex_strict:
-                ordered = is_ordered(question.gold_sql or "")
-                ex_strict = same_results(gold, predicted, ordered=ordered)
-                error = error if ex_strict else _difference(gold, predicted, ordered=ordered)
+                difference = _difference(question.gold_sql or "", gold, predicted)
+                ex_strict, error = not difference, difference or error
     extracted, accepts, parsed, read_only, grounded, _ = rungs
     return (
         *(extracted, accepts, parsed, read_only, grounded, ran, ex_bird, ex_strict, error, gold_fault, rows),
@@ -215,11 +214,14 @@ def _shown_cell(value: Cell) -> Cell:
     )
 
 
-def _difference(gold: Outcome, predicted: Outcome, *, ordered: bool) -> str:
-    """How two results differ that are not equal as lists, where `ordered`, or as bags; in a few words."""
+def _difference(gold_sql: str, gold: Outcome, predicted: Outcome) -> str:
+    """How two results differ as lists, where the gold orders, or as bags; in a few words, none where they do not."""
     if len(gold.columns) != len(predicted.columns):
         return f"{len(predicted.columns)} columns, gold has {len(gold.columns)}"
     if len(gold.rows) != len(predicted.rows):
         return f"{len(predicted.rows)} rows, gold has {len(gold.rows)}"
+    ordered = is_ordered(gold_sql)
+    if same_results(gold, predicted, ordered=ordered):
+        return ""
     same_bag = ordered and same_results(gold, predicted, ordered=False)
     return "the same rows in another order" if same_bag else "other values"

@@ -70,6 +70,10 @@ class OpenDatabase:
         assert self.path is not None
         return open_guarded(self.path)
 
+    def prepares(self, key: str) -> bool:
+        """Whether a query, as `same_text` has it, is known to prepare here."""
+        return self._refusals.get(key, "") is None
+
     def refusal(self, sql: str) -> str | None:
         """Why a query does not prepare here, None where it does; asked once."""
         key = same_text(sql)

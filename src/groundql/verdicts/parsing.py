@@ -103,7 +103,15 @@ def depends_on_clock_or_chance(sql: str) -> bool:
     """Whether the result may change from run to run: random(), the current date or time."""
     lowered = sql.lower()
     has_name = "current_" in lowered or "random" in lowered or "now" in lowered
-    if not has_name and not (")" in lowered and _NO_ARGUMENTS.search(lowered)):
+    may_ask = (
+        "date" in lowered
+        or "time" in lowered
+        or "julianday" in lowered
+        or "unixepoch" in lowered
+        or "today" in lowered
+        or "uuid" in lowered
+    )
+    if not has_name and not (may_ask and _NO_ARGUMENTS.search(lowered)):
         return False
     bare = re.sub(r"--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
     return bool(

@@ -98,9 +98,10 @@ def shared_out(
                 if due_s[number] < time.monotonic():
                     process.kill()
     finally:
-        gc.set_threshold(*threshold)
         if is_ours:
+            gc.freeze()  # what was made meanwhile counts as old at once: no collection walks through it now
             gc.unfreeze()
+        gc.set_threshold(*threshold)
         for process, _ in running.values():
             process.kill()
             process.join()
