@@ -52,7 +52,7 @@ class KeptOutcomes:
         self._answers: dict[str, bytes] = {}
         self._n_bytes = 0
         self._is_new = False
-        if Path(f"{database}-wal").exists():
+        if os.path.exists(f"{database}-wal"):  # noqa: PTH110
             return  # the file is not all of the database
         digest, chunk = hashlib.sha256(), memoryview(bytearray(CHUNK_BYTES))
         with database.open("rb", buffering=0) as file:

@@ -14,11 +14,12 @@ import pickle
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from groundql.errors import GroundqlError
 
@@ -56,7 +57,7 @@ def shared_out(
     context = multiprocessing.get_context("fork")
     begun = context.Value("i", 0)
     due_s = context.RawArray("d", [float("inf")] * (n_processes + len(tasks)))
-    running: dict[Connection, tuple[Any, int]] = {}
+    running: dict[Connection, tuple[int, int]] = {}  # (process id, its number)
     n_started = 0
 
     def start() -> None:
@@ -65,13 +66,14 @@ def shared_out(
         with contextlib.suppress(OSError):  # beyond what this user may have
             fcntl.fcntl(sending.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
         arguments = (begun, tasks, work, open_tool, sending, due_s, n_started)
-        process = context.Process(target=_work_through, args=arguments)
         with warnings.catch_warnings():
             # of threads: the children use no locks of theirs
             warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
+            process_id = os.fork()  # a Process takes a millisecond more on both sides
+        if not process_id:
+            _work_and_end(*arguments)
         sending.close()
-        running[receiving] = process, n_started
+        running[receiving] = process_id, n_started
         n_started += 1
 
     is_ours, threshold = not gc.get_freeze_count(), gc.get_threshold()
@@ -87,24 +89,35 @@ def shared_out(
                 assert isinstance(pipe, Connection)
                 kind, body = _message(pipe)
                 if kind in (b"", DONE):
-                    running.pop(pipe)[0].join()
+                    _await(running.pop(pipe)[0])
                     if not kind and begun.value < len(tasks) and n_started < len(due_s):
                         start()
                 elif kind == FAULT:
                     raise pickle.loads(body)
                 else:
                     yield marshal.loads(body) if kind == PLAIN else pickle.loads(body)
-            for process, number in running.values():
+            for process_id, number in running.values():
                 if due_s[number] < time.monotonic():
-                    process.kill()
+                    _kill(process_id)
     finally:
         if is_ours:
             gc.freeze()  # what was made meanwhile counts as old at once: no collection walks through it now
             gc.unfreeze()
         gc.set_threshold(*threshold)
-        for process, _ in running.values():
-            process.kill()
-            process.join()
+        for process_id, _ in running.values():
+            _kill(process_id)
+            _await(process_id)
+
+
+def _kill(process_id: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process_id, signal.SIGKILL)
+
+
+def _await(process_id: int) -> None:
+    """Wait for the end of a child; where someone else has waited for it, it has ended."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process_id, 0)
 
 
 def _message(pipe: Connection) -> tuple[bytes, memoryview]:
@@ -122,6 +135,16 @@ def _results_message(results: list[Any]) -> bytes:
         return PLAIN + marshal.dumps(results)
     except ValueError:
         return OTHER + pickle.dumps(results)
+
+
+def _work_and_end(*arguments: Any) -> NoReturn:
+    """What a child does; nothing in it is left to close, and nothing of its parent's may be."""
+    try:
+        _work_through(*arguments)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def _work_through(
@@ -159,7 +182,6 @@ def _work_through(
                 if results:
                     send()
         sending.send_bytes(DONE)
-        os._exit(0)  # nothing here is left to close
     except GroundqlError as error:
         sending.send_bytes(FAULT + pickle.dumps(error))
     except (BrokenPipeError, MemoryError):
