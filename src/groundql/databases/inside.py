@@ -80,7 +80,7 @@ class Inside:
 def address_bytes_used() -> int:
     """Bytes of address space that this process has; 0 where the system does not say."""
     try:
-        n_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        n_pages = int(Path("/proc/self/statm").read_bytes().split()[0])
     except (OSError, ValueError):
         return 0
     return n_pages * resource.getpagesize()

@@ -6,6 +6,7 @@ import re
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect as SqlglotDialect
 
 from groundql.records import Dialect
 
@@ -13,6 +14,9 @@ logging.getLogger("sqlglot").setLevel(
     logging.ERROR
 )  # it warns of each fallback on stderr; the fallback is our signal
 
+SqlglotDialect.get_or_raise("sqlite").parse(
+    "SELECT 1"
+)  # loaded at the first use, else by each forked process again
 QUERIES = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
 WRITES = (
     *(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter, exp.TruncateTable),
