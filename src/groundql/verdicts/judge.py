@@ -153,7 +153,7 @@ def _open(case: Case, texts: dict[str, str], *, has_rows: bool) -> _Open:
     gold = _query(case.question.gold_sql, texts)
     official = _query(case.official_sql, texts)
     predicted = official if predicted_sql is case.official_sql else _query(predicted_sql, texts)
-    queries = (predicted,) if predicted else ()
+    queries: tuple[str, ...] = (predicted,) if predicted else ()
     if official and official != predicted:
         queries += (official,)
     if gold and gold not in queries:
