@@ -145,3 +145,10 @@ def test_the_file_says_what_its_empty_twin_says_of_names():
     assert [database.refusal(sql) for sql in texts] == [other.twin.prepare(sql) for sql in texts]
     assert database.refusal(texts[0]) is None
     assert database.refusal(texts[1]) is not None
+
+
+def test_the_first_of_doubled_completions_is_judged_and_a_foreign_one_is_not():
+    answers = [completion(GOLD), completion("SELECT 1"), completion("SELECT 2", "9")]
+    (verdict,) = judge_completions(data_of([GOLD]), answers, judge.Judging(n_workers=1, ladder_only=True))
+    assert verdict.question_id == "0"
+    assert verdict.ex_strict
