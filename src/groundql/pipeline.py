@@ -8,7 +8,7 @@ from groundql.prompts.extract import extract_sql
 from groundql.records import Completion, DataSet, Verdict
 from groundql.verdicts.cases import Case, Judging
 from groundql.verdicts.judge import judge_all
-from groundql.verdicts.predictions import Predictions, match_completions, read_predictions
+from groundql.verdicts.predictions import Predictions, first_by_id, read_predictions
 
 
 def load_predictions(path: Path, data: DataSet) -> Predictions:
@@ -33,7 +33,7 @@ def judge_completions(
     extracted SQL, or the text where nothing was extracted. `known` verdicts, of a run that was cut short, are taken
     as they are; `on_verdict` is told of the others. `deadline_s` and `max_rows`, where given, go before `settings`.
     """
-    by_id = match_completions(data, list(completions)).by_id
+    by_id = first_by_id(completions)
     verdicts = {verdict.question_id: verdict for verdict in known}
     cases = []
     for question in data.questions:

@@ -36,13 +36,25 @@ class Record(BaseModel):
     @classmethod
     def filled(cls, fields: dict[str, Any]) -> Self:
         """The same from a dict, which is faster where there are many fields."""
-        defaults, names = _blank(cls)
-        record = cls.__new__(cls)
-        object.__setattr__(record, "__dict__", {**defaults, **fields})
-        object.__setattr__(record, "__pydantic_fields_set__", names)
-        object.__setattr__(record, "__pydantic_extra__", None)
-        object.__setattr__(record, "__pydantic_private__", None)
+        return cls.whole({**_blank(cls)[0], **fields})
+
+    @classmethod
+    def whole(cls, fields: dict[str, Any]) -> Self:
+        """The same from a dict of every field, in order; the record keeps the dict."""
+        record = _new(cls)
+        _set_fields(record, fields)
+        _set_names(record, _blank(cls)[1])
+        _set_extra(record, None)
+        _set_private(record, None)
         return record
+
+
+# a record's four slots, past the look-up by name and the check that it is frozen
+_new = object.__new__
+_set_fields, _set_names, _set_extra, _set_private = (
+    BaseModel.__dict__[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 @functools.cache

@@ -9,7 +9,8 @@ from groundql.pipeline import judge_completions
 from groundql.questions.load import load_data
 from groundql.records import Completion, DatabaseFiles, DataSet
 from groundql.verdicts import judge
-from tests.verdicts.conftest import GOLD, completion, data_of
+from groundql.verdicts.opened import OpenDatabase
+from tests.verdicts.conftest import BOOKSHOP, GOLD, completion, data_of
 from tests.verdicts.query_maker import Maker, fill, rewritten
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
@@ -124,3 +125,30 @@ def test_spider_gold_against_itself_passes_every_rung_but_for_listed_faults(shar
     )
     assert sum("does not run" in verdict.gold_fault for verdict in failed) == n_faulty
     assert sum(not verdict.ex_bird for verdict in verdicts) == n_faulty
+
+
+def test_the_file_says_what_its_empty_twin_says_of_names():
+    """A query in double quotes is prepared on the file, which costs less than making the twin."""
+    texts = [
+        'SELECT "title" FROM "book"',
+        'SELECT "titel" FROM book',
+        'SELECT title FROM book WHERE title = "Emma"',
+        'SELECT "x" FROM nowhere',
+        'SELECT "title" FROM book; SELECT 1',
+        'DELETE FROM "book"',
+        'SELECT * FROM "sqlite_stat1"',
+        'SELECT "title" FROM',
+        '"',
+        "",
+    ]
+    database, other = OpenDatabase(BOOKSHOP), OpenDatabase(BOOKSHOP)
+    assert [database.refusal(sql) for sql in texts] == [other.twin.prepare(sql) for sql in texts]
+    assert database.refusal(texts[0]) is None
+    assert database.refusal(texts[1]) is not None
+
+
+def test_the_first_of_doubled_completions_is_judged_and_a_foreign_one_is_not():
+    answers = [completion(GOLD), completion("SELECT 1"), completion("SELECT 2", "9")]
+    (verdict,) = judge_completions(data_of([GOLD]), answers, judge.Judging(n_workers=1, ladder_only=True))
+    assert verdict.question_id == "0"
+    assert verdict.ex_strict

@@ -1,6 +1,7 @@
 """Work shared out over processes: all of it done once, faults told, a death survived."""
 
 import contextlib
+import gc
 import os
 
 import pytest
@@ -11,9 +12,10 @@ from groundql.records import DatabaseFiles, DataSet
 from groundql.verdicts import judge
 from groundql.verdicts.processes import can_share, shared_out
 from tests.databases.test_attacks import CASES as ATTACKS
-from tests.verdicts.conftest import BOOKSHOP, GOLD, completion
+from tests.verdicts.conftest import BOOKSHOP, GOLD, completion, data_of
 from tests.verdicts.test_ladder import CASES as LADDER_CASES
 
+DATA = data_of([GOLD])
 pytestmark = pytest.mark.skipif(not can_share(), reason="forking is not safe here")
 
 
@@ -27,6 +29,20 @@ def results(tasks, work):
 
 def test_every_task_is_done_once_with_the_process_s_own_tool():
     assert results([1, 2, 3], lambda task, tool: [task * tool] * 40) == [10] * 40 + [20] * 40 + [30] * 40
+
+
+def test_results_of_any_kind_arrive_as_they_were():
+    question = DATA.questions[0]
+    assert results([1, 2], lambda task, tool: [(task, question)]) == [(1, question), (2, question)]
+
+
+def test_the_collector_is_left_as_it_was_found():
+    threshold, was_frozen = gc.get_threshold(), gc.get_freeze_count()
+    gc.unfreeze()
+    results([1, 2], lambda task, tool: [task])
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (threshold, 0)
+    if was_frozen:
+        gc.freeze()
 
 
 def test_a_fault_of_ours_is_raised_here():

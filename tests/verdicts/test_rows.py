@@ -39,6 +39,14 @@ def test_row_table(gold, predicted, bird, strict):
     assert same_rows(predicted, gold, ordered=False) == strict
 
 
+FEW_VALUES = st.lists(st.tuples(st.sampled_from([0, 1, 1.0, "1", None])), max_size=4)
+
+
+@given(FEW_VALUES, FEW_VALUES)
+def test_the_official_rule_is_equality_of_sets_of_rows_in_lists_and_tuples_alike(gold, predicted):
+    assert same_sets(gold, predicted) == same_sets(tuple(gold), predicted) == (set(gold) == set(predicted))
+
+
 def test_order_counts_where_it_is_asked_for():
     assert not same_rows([(1,), (2,)], [(2,), (1,)], ordered=True)
     assert same_rows([(1,), (2.0,)], [(1.0,), (2,)], ordered=True)

@@ -21,6 +21,9 @@ from groundql.records import Outcome
 OUTCOME_BYTES = 2**20  # one outcome; a larger one is run again
 FILE_BYTES = 256 * 2**20  # all outcomes of one database
 DIGEST_BYTES = 32
+CHUNK_BYTES = (
+    2**16
+)  # of a file, read at a time: a larger one is new memory each time, which costs more than the hash
 SPACE = re.compile(r"[ \t\r\n]+")
 
 
@@ -49,14 +52,21 @@ class KeptOutcomes:
         self._answers: dict[str, bytes] = {}
         self._n_bytes = 0
         self._is_new = False
-        if Path(f"{database}-wal").exists():
+        if os.path.exists(f"{database}-wal"):  # noqa: PTH110
             return  # the file is not all of the database
-        with database.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
+        digest, chunk = hashlib.sha256(), memoryview(bytearray(CHUNK_BYTES))
+        with database.open("rb", buffering=0) as file:
+            while n_bytes := file.readinto(chunk):
+                digest.update(chunk[:n_bytes])
         digest.update(engine.encode())
         folder = folder or cache_dir() / "outcomes"
         self.path = folder / f"{database.stem}-{digest.hexdigest()[:24]}.kept"
         self._answers = self._read()
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is anything to `get`."""
+        return bool(self._answers)
 
     def get(self, sql: str, *, deadline_s: float, max_rows: int, needs_steps: bool = True) -> Outcome | None:
         """The outcome under these limits; None where it is not known, or would not have been reached."""
@@ -87,10 +97,12 @@ class KeptOutcomes:
             return
         body = marshal.dumps(self._read() | self._answers)  # another process may have written meanwhile
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            beside.write_bytes(hashlib.sha256(body).digest() + body)
-            beside.replace(self.path)
+            folder, name = os.path.split(self.path)
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+            beside = os.path.join(folder, f".{name}.{os.getpid()}")  # noqa: PTH118
+            with open(beside, "wb", buffering=0) as file:  # noqa: PTH123
+                file.write(hashlib.sha256(body).digest() + body)
+            os.replace(beside, self.path)  # noqa: PTH105
         except OSError:
             return
         self._is_new = False

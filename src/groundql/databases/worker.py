@@ -76,11 +76,11 @@ def answer(
     """What one job gave; a file that cannot be opened is an error like any other. `holds`: see `open_guarded`."""
     path, sql, deadline_s, max_rows, quoted_strings, against, n_rounds, bind_only, counts_steps = job
     bound_cpu(deadline_s)
-    if not isinstance(path, Path) and path.startswith(URLS):
-        return engine_answer(engines, path, sql, deadline_s, None if bind_only else max_rows)
     key = (path, quoted_strings)
     connection = connections.get(key)
     if connection is None:
+        if not isinstance(path, Path) and path.startswith(URLS):
+            return engine_answer(engines, path, sql, deadline_s, None if bind_only else max_rows)
         try:
             connection = open_guarded(path, quoted_strings=quoted_strings, holds=holds)
         except (apsw.Error, OSError) as failure:

@@ -1,6 +1,7 @@
 """What a judge is given: questions with completions, and how to run and what to look at."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from groundql.records import Completion, DatabaseFiles, Question
 
@@ -19,8 +20,7 @@ class Judging:
     spider: bool = False  # Spider's execution accuracy, exact set match and hardness too
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
+class Case(NamedTuple):
     """One question to judge. `official_sql` is the text that the official script would run."""
 
     question: Question

@@ -13,13 +13,13 @@ from groundql.databases.kept import KeptOutcomes, same_text
 from groundql.records import DatabaseFiles, Outcome, Verdict
 from groundql.verdicts.cases import Case as Case
 from groundql.verdicts.cases import Judging as Judging
-from groundql.verdicts.ladder import climb, gold_fault_of, judge_one
+from groundql.verdicts.ladder import PREPARED, climb, gold_fault_of, judge_one
 from groundql.verdicts.later import decide_robust, judge_as_spider, needs_copies, needs_timing, time_rounds
 from groundql.verdicts.measures import name_measures, row_measures, tree_measures
 from groundql.verdicts.opened import OpenDatabase
 from groundql.verdicts.parsing import depends_on_clock_or_chance
 from groundql.verdicts.processes import can_share, shared_out
-from groundql.verdicts.shipping import Parcel, known_fields, packed, unpacked
+from groundql.verdicts.shipping import Parcel, packed, unpacked
 from groundql.verdicts.ties import tie_probes
 
 LEAST_SHARED = 100  # cases from which several processes judge faster than one
@@ -37,8 +37,8 @@ class _Open:
     gold: str | None  # queries, as `same_text` has them
     predicted: str | None
     official: str | None
-    texts: dict[str, str]  # each of them as written
-    waits_for: set[str]
+    queries: tuple[str, ...]  # each of them once
+    n_waits: int
 
 
 def judge_all(
@@ -60,20 +60,25 @@ def judge_all(
 
     def ship(numbers: list[int], inside: Inside) -> Iterator[tuple[int, Parcel]]:
         own = [cases[number] for number in numbers]
-        for position, verdict in _judge_database(own, inside, settings):
-            yield numbers[position], packed(verdict)
+        for position, found in _judge_database(own, inside, settings):
+            yield numbers[position], packed(found) if isinstance(found, Verdict) else found
         inside.let_go()
 
-    if len(cases) >= LEAST_SHARED and can_share() and all(case.files.dialect == "sqlite" for case in cases):
+    if (
+        len(cases) >= LEAST_SHARED
+        and can_share()
+        and all(cases[numbers[0]].files.dialect == "sqlite" for numbers in groups)
+    ):
         for parcels in shared_out(groups, ship, Inside, settings.n_workers):
             for number, parcel in parcels:
-                keep(number, unpacked(parcel, _known_of(cases[number])))
+                case = cases[number]
+                keep(number, unpacked(parcel, case.question, case.completion))
     with Executor(settings.n_workers) as executor:
         for numbers in groups:
             left = [number for number in numbers if number not in verdicts]
             if left:
-                for position, verdict in _judge_database([cases[n] for n in left], executor, settings):
-                    keep(left[position], verdict)
+                for position, found in _judge_database([cases[n] for n in left], executor, settings):
+                    keep(left[position], _verdict_of(cases[left[position]], found))
     return [verdicts[number] for number in range(len(cases))]
 
 
@@ -93,8 +98,8 @@ def _groups(cases: Sequence[Case], n_workers: int) -> list[list[int]]:
     return groups
 
 
-def _known_of(case: Case) -> dict[str, Any]:
-    return known_fields(case.question, case.completion)
+def _verdict_of(case: Case, found: Verdict | Parcel) -> Verdict:
+    return found if isinstance(found, Verdict) else unpacked(found, case.question, case.completion)
 
 
 def _settings_on(files: DatabaseFiles, settings: Judging) -> Judging:
@@ -104,16 +109,25 @@ def _settings_on(files: DatabaseFiles, settings: Judging) -> Judging:
 
 def _judge_database(
     cases: Sequence[Case], executor: Runs, settings: Judging
-) -> Iterator[tuple[int, Verdict]]:
-    """(position, complete verdict) of the cases of one database; those that later passes need come last."""
+) -> Iterator[tuple[int, Verdict | Parcel]]:
+    """(position, complete verdict) of the cases of one database; those that later passes need come last.
+
+    Where nothing is asked for beside the ladder, it is the parcel of a verdict, as it goes between processes.
+    """
     settings = _settings_on(cases[0].files, settings)
+    is_bare = settings.ladder_only and not (settings.n_instances or settings.n_timings or settings.spider)
     with may_write():  # a database may have to be built from its text
         database = OpenDatabase(cases[0].files)
-    opened = [_open(case, has_rows=bool(database.place)) for case in cases]
+    texts: dict[str, str] = {}
+    opened = [_open(case, texts, has_rows=bool(database.place)) for case in cases]
     ties = frozenset() if settings.ladder_only else _golds_with_ties(cases, database, executor, settings)
     later: dict[int, Verdict] = {}
-    for position, outcomes in _decided(opened, database, executor, settings):
-        verdict = _verdict(opened[position], outcomes, database, settings, ties)
+    for position, outcomes in _decided(opened, texts, database, executor, settings):
+        found = _find(opened[position], outcomes, database, settings, ties)
+        if is_bare:
+            yield position, found
+            continue
+        verdict = _with_measures(opened[position], found, outcomes, database, settings)
         needs_more = needs_copies(verdict, settings) or needs_timing(verdict, cases[position], settings)
         if needs_more or settings.spider:
             later[position] = verdict
@@ -131,25 +145,32 @@ def _judge_database(
     yield from later.items()
 
 
-def _open(case: Case, *, has_rows: bool) -> _Open:
-    """Which queries the case needs run; none where there are no rows."""
-    texts: dict[str, str] = {}
+def _open(case: Case, texts: dict[str, str], *, has_rows: bool) -> _Open:
+    """Which queries the case needs run, none where there are no rows; `texts` learns each as written."""
+    predicted_sql = case.completion.sql if case.completion else None
+    if not has_rows:
+        return _Open(case, None, None, None, (), 0)
+    gold = _query(case.question.gold_sql, texts)
+    official = _query(case.official_sql, texts)
+    predicted = official if predicted_sql is case.official_sql else _query(predicted_sql, texts)
+    queries: tuple[str, ...] = (predicted,) if predicted else ()
+    if official and official != predicted:
+        queries += (official,)
+    if gold and gold not in queries:
+        queries += (gold,)
+    return _Open(case, gold, predicted, official, queries, len(queries))
 
-    def query(sql: str | None) -> str | None:
-        if not has_rows or not sql or sql.isspace():
-            return None
-        key = same_text(sql)
-        texts[key] = sql
-        return key
 
-    predicted = query(case.completion.sql if case.completion else None)
-    official = query(case.official_sql) if case.official_sql is not predicted else predicted
-    gold = query(case.question.gold_sql)
-    return _Open(case, gold, predicted, official, texts, set(texts))
+def _query(sql: str | None, texts: dict[str, str]) -> str | None:
+    if not sql or sql.isspace():
+        return None
+    key = same_text(sql)
+    texts.setdefault(key, sql)
+    return key
 
 
 def _decided(
-    opened: list[_Open], database: OpenDatabase, executor: Runs, settings: Judging
+    opened: list[_Open], texts: dict[str, str], database: OpenDatabase, executor: Runs, settings: Judging
 ) -> Iterator[tuple[int, dict[str, Outcome]]]:
     """(position, outcomes by query) of each case that waits for nothing more.
 
@@ -157,41 +178,45 @@ def _decided(
     is kept from earlier runs is not run.
     """
     users: dict[str, list[int]] = {}
-    texts: dict[str, str] = {}
     for position, case in enumerate(opened):
-        for sql, text in case.texts.items():
-            users.setdefault(sql, []).append(position)
-            texts.setdefault(sql, text)
+        for sql in case.queries:
+            if sql in users:
+                users[sql].append(position)
+            else:
+                users[sql] = [position]
     left = {sql: len(positions) for sql, positions in users.items()}
     golds = {case.gold for case in opened if case.gold}
-    known = _known(golds, database.kept, settings)
+    kept, has_steps = database.kept, not settings.ladder_only
+    known = _known(golds, kept, settings)
     queries = [sql for sql in users if sql not in known]
     outcomes: dict[str, Outcome] = {}
-    yield from ((position, outcomes) for position, case in enumerate(opened) if not case.texts)
-    jobs = (_job(database, texts[sql], settings) for sql in queries)
+    yield from ((position, outcomes) for position, case in enumerate(opened) if not case.queries)
+    jobs = _jobs(database, [texts[sql] for sql in queries], settings)
     ran = ((queries[number], outcome) for number, outcome in executor.run_each(jobs))
     for sql, outcome in itertools.chain(known.items(), ran):
         outcomes[sql] = outcome
         database.learn(sql, outcome)
-        if sql in golds and sql not in known and database.kept and not depends_on_clock_or_chance(sql):
-            database.kept.put(sql, outcome, has_steps=not settings.ladder_only)
+        if kept and sql in golds and sql not in known and not depends_on_clock_or_chance(sql):
+            kept.put(sql, outcome, has_steps=has_steps)
         for position in users[sql]:
             case = opened[position]
-            case.waits_for.discard(sql)
-            if not case.waits_for:
-                yield position, outcomes
-                for done in case.texts:
-                    left[done] -= 1
-                    if not left[done]:
-                        del outcomes[done]
+            case.n_waits -= 1
+            if case.n_waits:
+                continue
+            yield position, outcomes
+            for done in case.queries:
+                left[done] -= 1
+                if not left[done]:
+                    del outcomes[done]
 
 
-def _job(database: OpenDatabase, sql: str, settings: Judging, *, quoted_strings: bool = True) -> Job:
-    counts = not settings.ladder_only
-    return Job(
-        *(str(database.place), sql, settings.deadline_s, settings.max_rows, quoted_strings),
-        counts_steps=counts,
-    )
+def _jobs(
+    database: OpenDatabase, queries: Sequence[str], settings: Judging, *, quoted_strings: bool = True
+) -> Iterator[Job]:
+    place, deadline_s, max_rows = str(database.place), settings.deadline_s, settings.max_rows
+    counts_steps = not settings.ladder_only
+    for sql in queries:
+        yield Job(place, sql, deadline_s, max_rows, quoted_strings, "", 0, False, counts_steps)
 
 
 def _golds_with_ties(
@@ -205,7 +230,11 @@ def _golds_with_ties(
     known = _known({probe.sql for _, probe in probes}, database.kept, settings)
     found = {gold for gold, probe in probes if probe.sql in known and probe.cuts_tie(known[probe.sql].rows)}
     asked = [(gold, probe) for gold, probe in probes if probe.sql not in known]
-    jobs = [_job(database, probe.sql, settings, quoted_strings=probe.is_whole) for _, probe in asked]
+    jobs = [
+        job
+        for _, probe in asked
+        for job in _jobs(database, [probe.sql], settings, quoted_strings=probe.is_whole)
+    ]
     for number, outcome in executor.run_each(jobs):
         gold, probe = asked[number]
         if database.kept and not depends_on_clock_or_chance(gold):
@@ -218,7 +247,7 @@ def _golds_with_ties(
 def _known(queries: set[str], kept: KeptOutcomes | None, settings: Judging) -> dict[str, Outcome]:
     """Outcomes that an earlier run left."""
     found = {}
-    for sql in queries if kept else ():
+    for sql in queries if kept and kept.holds_any else ():
         assert kept is not None
         outcome = kept.get(
             sql,
@@ -231,43 +260,64 @@ def _known(queries: set[str], kept: KeptOutcomes | None, settings: Judging) -> d
     return found
 
 
-def _verdict(
+def _find(
     opened: _Open,
     outcomes: dict[str, Outcome],
     database: OpenDatabase,
     settings: Judging,
     ties: frozenset[str],
-) -> Verdict:
+) -> Parcel:
+    """What the ladder finds on a case of which all queries have run."""
     case = opened.case
-    gold = outcomes[opened.gold] if opened.gold else None
-    official = outcomes[opened.official] if opened.official else None
-    if database.place and case.official_sql is not None:
-        if not case.official_sql.strip():
-            official = NOTHING
-        elif database.is_sqlite and EMPTY_STATEMENT.search(case.official_sql):
-            official = TWO_STATEMENTS
+    gold, predicted, official = _outcomes_of(opened, outcomes, database)
     gold_sql = case.question.gold_sql
-    predicted = outcomes[opened.predicted] if opened.predicted else None
-    verdict = judge_one(
+    if settings.ladder_only and opened.predicted and database.prepares(opened.predicted):
+        rungs = PREPARED
+    else:
+        asks = not settings.ladder_only
+        rungs = climb(case.completion, database.refusal, asks_sqlglot=asks, dialect=database.dialect)
+    gold_fault = ""
+    is_clean = gold is not None and gold.status == "ok" and gold.rows and database.prepares(opened.gold or "")
+    if not is_clean or gold_sql in ties or depends_on_clock_or_chance(opened.gold or ""):
+        refusal = database.refusal(gold_sql) if gold_sql else None
+        gold_fault = gold_fault_of(case.question, gold, refusal, cuts_tie=gold_sql in ties)
+    return judge_one(
         case.question,
-        case.completion,
-        climb(
-            case.completion,
-            database.refusal,
-            asks_sqlglot=not settings.ladder_only,
-            dialect=case.files.dialect,
-        ),
+        rungs,
         gold=gold,
         predicted=predicted,
         official=official,
         rows=case.files.rows if database.place else "none",
-        gold_fault=gold_fault_of(
-            case.question,
-            gold,
-            database.refusal(gold_sql) if gold_sql else None,
-            cuts_tie=gold_sql in ties,
-        ),
+        gold_fault=gold_fault,
     )
+
+
+def _outcomes_of(
+    opened: _Open, outcomes: dict[str, Outcome], database: OpenDatabase
+) -> tuple[Outcome | None, Outcome | None, Outcome | None]:
+    """Of the gold, of the prediction, and of what the official script would run."""
+    gold = outcomes[opened.gold] if opened.gold else None
+    predicted = outcomes[opened.predicted] if opened.predicted else None
+    official, official_sql = outcomes[opened.official] if opened.official else None, opened.case.official_sql
+    if database.place and official_sql is not None:
+        if not opened.official:
+            official = NOTHING
+        elif ";" in official_sql and database.is_sqlite and EMPTY_STATEMENT.search(official_sql):
+            official = TWO_STATEMENTS
+    return gold, predicted, official
+
+
+def _with_measures(
+    opened: _Open,
+    found: Parcel,
+    outcomes: dict[str, Outcome],
+    database: OpenDatabase,
+    settings: Judging,
+) -> Verdict:
+    """The verdict, with what stands beside the ladder where it is asked for."""
+    case = opened.case
+    verdict = _verdict_of(case, found)
+    gold, predicted, official = _outcomes_of(opened, outcomes, database)
     beside: dict[str, Any] = {}
     if not settings.ladder_only:
         beside |= row_measures(case.question, verdict, gold, predicted, official)

@@ -19,10 +19,8 @@ from groundql.records import (
     Dialect,
     Outcome,
     Question,
-    ResultPreview,
     Row,
     RowsAre,
-    Verdict,
 )
 from groundql.verdicts.parsing import (
     depends_on_clock_or_chance,
@@ -34,7 +32,7 @@ from groundql.verdicts.parsing import (
     sqlglot_accepts,
 )
 from groundql.verdicts.rows import same_results, same_sets
-from groundql.verdicts.shipping import known_fields
+from groundql.verdicts.shipping import SAME, Parcel, PreviewParts
 from groundql.verdicts.ties import FAULT
 
 N_PREVIEW_ROWS = 5
@@ -55,6 +53,9 @@ class Rungs(NamedTuple):
     error: str
 
 
+PREPARED = Rungs(extracted=True, sqlglot_accepts=None, parsed=True, read_only=True, grounded=True, error="")
+
+
 def climb(
     completion: Completion | None,
     prepare: Callable[[str], str | None],
@@ -69,13 +70,13 @@ def climb(
     rest. Without `asks_sqlglot` the paper's rule is left open: parsing is most of the ladder's cost.
     """
     sql = completion.sql if completion else None
-    text = sql or (completion.text if completion else "")
-    accepts = bool(text.strip()) and sqlglot_accepts(text, dialect) if asks_sqlglot else None
+    accepts = None
+    if asks_sqlglot:
+        text = sql or (completion.text if completion else "")
+        accepts = bool(text.strip()) and sqlglot_accepts(text, dialect)
     refusal = prepare(sql) if sql else None
     if sql and refusal is None:
-        return Rungs(
-            extracted=True, sqlglot_accepts=accepts, parsed=True, read_only=True, grounded=True, error=""
-        )
+        return PREPARED if accepts is None else PREPARED._replace(sqlglot_accepts=accepts)
     if sql and refusal and is_one_select(sql) and NAME_FAULT.match(refusal):
         return Rungs(
             extracted=True,
@@ -111,7 +112,6 @@ def climb(
 
 def judge_one(
     question: Question,
-    completion: Completion | None,
     rungs: Rungs,
     *,
     gold: Outcome | None,
@@ -119,10 +119,8 @@ def judge_one(
     official: Outcome | None = None,
     rows: RowsAre = "real",
     gold_fault: str = "",
-) -> Verdict:
-    """The verdict on one question, from outcomes that were run before.
-
-    Longer than our limit: the rungs are decided in order here, and a record of many fields is filled.
+) -> Parcel:
+    """What is found on one question, from outcomes that were run before; `shipping.unpacked` makes it a verdict.
 
     `gold` None: it could not be run, and `gold_fault` says why; what would need it is None. `predicted` is the
     outcome of the extracted SQL, `official` that of the text which the official script would run (the same unless
@@ -148,27 +146,12 @@ def judge_one(
         if gold.status == "ok":
             ex_strict = bool(ran and predicted is gold)
             if ran and predicted and not ex_strict:
-                ordered = is_ordered(question.gold_sql or "")
-                ex_strict = same_results(gold, predicted, ordered=ordered)
-                error = error if ex_strict else _difference(gold, predicted, ordered=ordered)
-    shown = preview(gold)
-    return Verdict.filled(
-        {
-            **known_fields(question, completion),
-            "extracted": rungs.extracted,
-            "sqlglot_accepts": rungs.sqlglot_accepts,
-            "parsed": rungs.parsed,
-            "read_only": rungs.read_only,
-            "grounded": rungs.grounded,
-            "ran": ran,
-            "ex_bird": ex_bird,
-            "ex_strict": ex_strict,
-            "error": error,
-            "gold_fault": gold_fault,
-            "rows": rows,
-            "gold_result": shown,
-            "predicted_result": shown if predicted is gold else preview(predicted),
-        }
+                difference = _difference(question.gold_sql or "", gold, predicted)
+                ex_strict, error = not difference, difference or error
+    extracted, accepts, parsed, read_only, grounded, _ = rungs
+    return (
+        *(extracted, accepts, parsed, read_only, grounded, ran, ex_bird, ex_strict, error, gold_fault, rows),
+        *(preview(gold), SAME if predicted is gold else preview(predicted), None),
     )
 
 
@@ -200,21 +183,23 @@ def gold_fault_of(
     return "; ".join(faults)
 
 
-def preview(outcome: Outcome | None) -> ResultPreview | None:
-    """The head of a result for people; None where nothing ran."""
+def preview(outcome: Outcome | None) -> PreviewParts | None:
+    """The head of a result for people, as the fields of a ResultPreview; None where nothing ran."""
     if outcome is None or outcome.status != "ok":
         return None
-    columns, rows = outcome.columns[:N_PREVIEW_COLUMNS], outcome.rows[:N_PREVIEW_ROWS]
-    if len(columns) < len(outcome.columns) or _has_long(rows):
+    columns, rows = outcome.columns, outcome.rows[:N_PREVIEW_ROWS]
+    if len(columns) > N_PREVIEW_COLUMNS or _has_long(rows):
+        columns = columns[:N_PREVIEW_COLUMNS]
         rows = tuple(tuple(_shown_cell(value) for value in row[:N_PREVIEW_COLUMNS]) for row in rows)
-    return ResultPreview.filled({"columns": columns, "rows": rows, "n_rows": len(outcome.rows)})
+    return columns, rows, len(outcome.rows)
 
 
 def _has_long(rows: tuple[Row, ...]) -> bool:
     """Whether a cell has to be cut for display."""
     for row in rows:
         for value in row:
-            if isinstance(value, bytes) or (isinstance(value, str) and len(value) > N_PREVIEW_CHARS):
+            kind = type(value)
+            if (kind is str and len(value) > N_PREVIEW_CHARS) or kind is bytes:  # type: ignore[arg-type]
                 return True
     return False
 
@@ -229,11 +214,14 @@ def _shown_cell(value: Cell) -> Cell:
     )
 
 
-def _difference(gold: Outcome, predicted: Outcome, *, ordered: bool) -> str:
-    """How two results differ that are not equal as lists, where `ordered`, or as bags; in a few words."""
+def _difference(gold_sql: str, gold: Outcome, predicted: Outcome) -> str:
+    """How two results differ as lists, where the gold orders, or as bags; in a few words, none where they do not."""
     if len(gold.columns) != len(predicted.columns):
         return f"{len(predicted.columns)} columns, gold has {len(gold.columns)}"
     if len(gold.rows) != len(predicted.rows):
         return f"{len(predicted.rows)} rows, gold has {len(gold.rows)}"
+    ordered = is_ordered(gold_sql)
+    if same_results(gold, predicted, ordered=ordered):
+        return ""
     same_bag = ordered and same_results(gold, predicted, ordered=False)
     return "the same rows in another order" if same_bag else "other values"

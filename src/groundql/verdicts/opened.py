@@ -4,6 +4,8 @@ import functools
 import weakref
 from pathlib import Path
 
+import apsw
+
 from groundql.databases.binding import Twin, twin_of
 from groundql.databases.engines import Binder, read_engine_functions
 from groundql.databases.files import has_rows, sqlite_file
@@ -30,7 +32,8 @@ class OpenDatabase:
         self.files = files
         self.path: Path | None = sqlite_file(files) if has_rows(files) else None
         self.place: Path | str | None = files.url or self.path
-        self.is_sqlite = files.dialect == "sqlite"
+        self.dialect = files.dialect
+        self.is_sqlite = self.dialect == "sqlite"
         self._binder = Binder(files.url) if files.url else None
         if self._binder:
             weakref.finalize(self, self._binder.close)
@@ -67,15 +70,38 @@ class OpenDatabase:
         assert self.path is not None
         return open_guarded(self.path)
 
+    def prepares(self, key: str) -> bool:
+        """Whether a query, as `same_text` has it, is known to prepare here."""
+        return self._refusals.get(key, "") is None
+
     def refusal(self, sql: str) -> str | None:
         """Why a query does not prepare here, None where it does; asked once."""
         key = same_text(sql)
         if key not in self._refusals:
             try:
-                self._refusals[key] = (self._binder or self.twin).prepare(sql)
+                self._refusals[key] = self._prepare(sql)
             except DataError as error:  # a server that went away; it may come back
                 return str(error)
         return self._refusals[key]
+
+    def _prepare(self, sql: str) -> str | None:
+        if self._binder:
+            return self._binder.prepare(sql)
+        if "sqlite_" in sql.lower():
+            return self.twin.prepare(
+                sql
+            )  # the file has tables of SQLite's own, which are no part of the schema
+        return self._on_file.prepare(sql)
+
+    @functools.cached_property
+    def _on_file(self) -> Twin:
+        """The file itself, where there is one: opening it takes a fifth of what making its twin does."""
+        if self.path is None or "twin" in self.__dict__:
+            return self.twin
+        try:
+            return Twin(self._connection)
+        except (apsw.Error, OSError):
+            return self.twin  # it says what is wrong
 
     def learn(self, sql: str, outcome: Outcome) -> None:
         """`sql` is as `same_text` has it. What began to run need not be asked whether it prepares, nor what failed before: it was prepared as here.
@@ -88,10 +114,11 @@ class OpenDatabase:
             return
         if '"' in sql or "sqlite_" in sql.lower():
             return
+        status = outcome.status
         if outcome.columns:
-            if outcome.status in ("ok", "error", "timeout"):
+            if status == "ok" or status in ("error", "timeout"):
                 self._refusals[sql] = None
-        elif outcome.status in ("error", "refused") and sql.isascii() and "\0" not in sql:
+        elif status in ("error", "refused") and sql.isascii() and "\0" not in sql:
             self._refusals[sql] = outcome.error
 
     def form(self, sql: str, is_relaxed: bool) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,11 @@ class Matched:
     extra: tuple[str, ...]
     doubled: tuple[str, ...]
     other_database: tuple[str, ...]  # the completion names another database than its question
+
+
+def first_by_id(completions: Sequence[Completion]) -> dict[str, Completion]:
+    """Completions by the id of their question, the first of doubled ones."""
+    return {completion.question_id: completion for completion in reversed(completions)}
 
 
 def match_completions(data: DataSet, completions: tuple[Completion, ...] | list[Completion]) -> Matched:

@@ -22,7 +22,11 @@ RowKey = tuple[Hashable, ...]
 
 def same_sets(gold: Sequence[Row], predicted: Sequence[Row]) -> bool:
     """BIRD's official rule: rows as sets of tuples. Duplicates, order and 1 against 1.0 do not count."""
-    return set(gold) == set(predicted)
+    if gold == predicted:
+        return True
+    few, many = (gold, predicted) if len(gold) < len(predicted) else (predicted, gold)
+    found = set(few)
+    return not many or (many[0] in found and set(many) == found)
 
 
 def same_rows(gold: Sequence[Row], predicted: Sequence[Row], *, ordered: bool) -> bool:
