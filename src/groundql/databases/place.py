@@ -25,6 +25,8 @@ def locate(place: str | Path) -> DatabaseFiles:
         DependencyMissing: the engine's package is not installed.
     """
     text = str(place)
+    if not text.strip():
+        raise DataError(f"no database is named; DATABASE is {FORMS}")
     if dialect_of(text) == "postgres":
         return DatabaseFiles(db_id=database_name(text), url=text)
     scheme, colon, rest = text.partition(":")
