@@ -175,9 +175,9 @@ class OpenDatabase:
 
     def _watched_state(self) -> State:
         """Size, time of the last change and number of each file that the database is made of; () for a server."""
-        if dialect_of(str(self.place)) == "postgres":
-            return ()
         text = str(self.place)
+        if dialect_of(text) == "postgres" or not text.strip():
+            return ()
         path = Path(text.removeprefix("duckdb:").removeprefix("sqlite:").removeprefix("//")).expanduser()
         paths = (
             table_files(path)
