@@ -24,6 +24,7 @@ from groundql.errors import AskedWrongly, DependencyMissing
 from groundql.models.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from groundql.answer import Assistant
     from groundql.serving.keys import Keys
 
 ORIGIN = re.compile(r"https?://[\w.:\[\]-]+/?")
@@ -74,13 +75,8 @@ def serve(
     with ExitStack() as stack:
         stack.callback(bound.close)
         opened = {name: stack.enter_context(OpenDatabase(place)) for name, place in places.items()}
-        require_torch("serve")
-        from groundql.answer import Assistant
-
-        if model == DEFAULT_MODEL:
-            say(f"serving {model} untuned; --model RUN serves a tuned one")
         settings = GenerationSettings(max_new_tokens=max_new_tokens, decoding=decoding.value)
-        assistant = stack.enter_context(Assistant.load(model, settings))
+        assistant = stack.enter_context(loaded(model, settings))
         from groundql.serving.app import make_app
         from groundql.serving.desk import Desk
         from groundql.serving.metrics import Metrics
@@ -95,6 +91,16 @@ def serve(
         address = f"[{host}]" if ":" in host else host
         ready = f"http://{address}:{bound.getsockname()[1]} serves {', '.join(opened)}; Ctrl-C stops"
         serve_until_stopped(whole, desk, bound, say=say, ready=ready)
+
+
+def loaded(model: str, settings: GenerationSettings) -> "Assistant":
+    """The model, its weights read; errors as of `Assistant.load`."""
+    require_torch("serve")
+    from groundql.answer import Assistant
+
+    if model == DEFAULT_MODEL:
+        say(f"serving {model} untuned; --model RUN serves a tuned one")
+    return Assistant.load(model, settings)
 
 
 def known_keys(path: Path | None, host: str, *, is_insecure: bool) -> "Keys":
