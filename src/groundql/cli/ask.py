@@ -63,15 +63,24 @@ def ask(
         samples=votes,
         temperature=VOTE_TEMPERATURE if votes > 1 else 0.0,
     )
+    if question is None and json_ and sys.stdin.isatty():
+        raise AskedWrongly("--json is for one question or for the lines of a pipe; a session prints tables")
     with Assistant.load(model, settings) as assistant, opened:
         if question is None and sys.stdin.isatty():
             from groundql.cli.session import run_session
 
-            run_session(assistant, opened, deadline_s=deadline_s, max_rows=max_rows)
+            run_session(assistant, opened, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows)
             return
         n_failed = 0
         for text in [question] if question is not None else _lines(sys.stdin):
-            answer = assistant.ask(opened, text, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows)
+            if question is None:  # one that cannot be asked leaves those after it
+                (answer,) = assistant.ask_many(
+                    [(opened, text, evidence)], deadline_s=deadline_s, max_rows=max_rows
+                )
+            else:
+                answer = assistant.ask(
+                    opened, text, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows
+                )
             n_failed += bool(answer.reason)
             if json_:
                 print(answer.model_dump_json(), flush=True)
