@@ -39,6 +39,7 @@ def init(
     seed: SeedOption = 7,
 ) -> None:
     """Read a database, draft questions from it, run their SQL read-only, and write a project to train and judge on."""
+    from groundql.databases.place import shown_place
     from groundql.projects import make_project
 
     rephrase = None
@@ -49,7 +50,7 @@ def init(
         from groundql.projects.rephrasing import rephraser
 
         rephrase = rephraser(model, say)
-    say(f"init: reads {database}, drafts questions and runs their SQL, read-only")
+    say(f"init: reads {shown_place(database)}, drafts questions and runs their SQL, read-only")
     with progress("run golds", 1) as advance:
 
         def on_progress(done: int, total: int) -> None:

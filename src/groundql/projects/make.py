@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from groundql.databases.open_database import OpenDatabase
+from groundql.databases.place import shown_place, without_password
 from groundql.databases.schema import schema_ddl
 from groundql.errors import AskedWrongly
 from groundql.projects.described import described_schema
@@ -70,7 +70,7 @@ def make_project(
             lines += rephrase(lines)
         if not lines:
             raise AskedWrongly(
-                f"no question could be drafted from {place}: its tables have no rows that can be read"
+                f"no question could be drafted from {shown_place(place)}: its tables have no rows that can be read"
             )
         made = Made(
             folder=folder,
@@ -127,9 +127,7 @@ def _lines(golds: Sequence[Gold], own: Sequence[Line], seed: int) -> list[Line]:
 def _written_place(place: str, database: OpenDatabase, folder: Path) -> str:
     """What a line names its database by: an absolute path, a URL without its password, or the project's copy of tables."""
     if database.dialect == "postgres":
-        parts = urlsplit(place)
-        user, at, host = parts.netloc.rpartition("@")
-        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}"))
+        return without_password(place)
     files = database.files
     if files.sqlite_path or files.sql_path:
         return str((files.sqlite_path or files.sql_path or Path()).resolve())
