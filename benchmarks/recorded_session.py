@@ -29,6 +29,7 @@ from benchmarks.recorded_databases import (
     reader_role,
 )
 from groundql.databases.open_database import OpenDatabase
+from groundql.records import Verdict, read_jsonl
 from tests.postgres_server import postgres_server
 from tests.reports.chromium import Chromium
 
@@ -105,6 +106,7 @@ def record(engine: str, url: str, recorder: Recorder, minutes: float, n_judged: 
     )
     recorder.run(f"generate {name}/run --data {few} --decoding grounded --max-new-tokens 96 --out {written}")
     recorder.run(f"judge {written} --data {few} --out {name}/judged --workers 1")
+    recorder.say(*why_not_run(recorder.folder / name / "judged" / "verdicts.jsonl"))
     recorder.run(f"report {name}/judged")
     recorder.say("### Questions on the command line")
     asked: Asked = []
@@ -115,12 +117,27 @@ def record(engine: str, url: str, recorder: Recorder, minutes: float, n_judged: 
     return asked
 
 
+def why_not_run(verdicts: Path) -> list[str]:
+    """What the engine said of each query that bound and did not run to its end; verdicts.jsonl keeps it."""
+    fallen = [one for one in read_jsonl(verdicts, Verdict) if one.grounded and one.ran is False]
+    if not fallen:
+        return ["Every query that bound ran to its end."]
+    lines = ["| bound, and did not run to its end | why (`error` in verdicts.jsonl) |", "|---|---|"]
+    return lines + [f"| `{_cell(one.predicted_sql or '')}` | {_cell(one.error)} |" for one in fallen]
+
+
+def _cell(text: str) -> str:
+    """Text as a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "&#124;")
+
+
 def _sql_in(output: str) -> str | None:
     lines = output.splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith(("SELECT", "WITH"))]
     if not starts:
         return None
-    end = next((i for i in range(starts[0], len(lines)) if lines[i].startswith("+-")), len(lines))
+    ends = ("+-", "no rows:", "the model did not end")  # rows, or why there are none
+    end = next((i for i in range(starts[0], len(lines)) if lines[i].startswith(ends)), len(lines))
     return " ".join(lines[starts[0] : end])
 
 
@@ -201,10 +218,13 @@ def table_of(asked: Asked, questions: dict[str, str], place: str) -> tuple[list[
                 map(repr, wanted.rows)
             )
             n_right += is_right
-            rows = str(len(outcome.rows)) if outcome and outcome.status == "ok" else "none"
-            shown = f"`{sql}`" if sql else said or "none was found that binds"
+            rows = "none"
+            if outcome is not None:
+                is_ok = outcome.status == "ok"
+                rows = str(len(outcome.rows)) if is_ok else f"none ({outcome.status}): {outcome.error}"
+            shown = _cell(f"`{sql}`" if sql else said or "none was found that binds")
             lines.append(
-                f"| {question} | {where} | {shown.replace('|', '&#124;')} | {rows} | {'yes' if is_right else 'no'} |"
+                f"| {question} | {where} | {shown} | {_cell(rows)} | {'yes' if is_right else 'no'} |"
             )
     return lines, n_right
 

@@ -1,5 +1,6 @@
 """`groundql export`: the same numbers from adapter, merged folder and .gguf file, for each architecture; what it refuses."""
 
+import importlib.util
 import json
 import shutil
 import sqlite3
@@ -305,6 +306,16 @@ def test_asked_wrongly_is_one_sentence(plain_run, tmp_path):
     shutil.rmtree(unfinished / "adapter")
     assert_refused(export(unfinished, "gguf", tmp_path / "out"), "is not finished; `groundql train --resume")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_is_named_with_how_to_get_it(tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "bitsandbytes" else find_spec(name)
+    )
+    ended = export(tmp_path / "run", "merged", tmp_path / "out")
+    assert ended.status == 1
+    assert "groundql export needs bitsandbytes" in ended.stderr
 
 
 def test_an_adapter_that_is_cut_or_of_another_base_is_refused(plain_run, tmp_path):

@@ -79,7 +79,16 @@ def test_the_command_prints_json_and_ends_with_1_where_there_is_no_query(shop, t
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(lambda path: None, "is not there"), (lambda path: path.touch(), "holds no table")],
+    [
+        (lambda path: None, "is not there"),
+        (lambda path: path.touch(), "holds no table"),
+        (
+            lambda path: (
+                sqlite3.connect(path).executescript("CREATE TABLE t (a); DROP TABLE t").connection.close()
+            ),
+            "other.sqlite holds no table",
+        ),
+    ],
 )
 def test_a_file_that_is_missing_or_empty_is_told_before_any_weight_is_loaded(tmp_path, make, message):
     path = tmp_path / "other.sqlite"
@@ -87,3 +96,27 @@ def test_a_file_that_is_missing_or_empty_is_told_before_any_weight_is_loaded(tmp
     ended = groundql("ask", path, "How many?", "--model", "no-such-model")
     assert ended.status == 2
     assert message in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["{shop}", "  "], "the question is empty"), (["", "How many?"], "no database is named"), (["{shop}", "?", "--deadline-s", "-1"], "--deadline-s")],
+)  # fmt: skip
+def test_an_empty_word_is_told_before_any_weight_is_loaded(shop, arguments, message):
+    ended = groundql("ask", *(one.format(shop=shop) for one in arguments), "--model", "no-such-model")
+    assert ended.status == 2
+    assert message in ended.stderr
+
+
+def test_ctrl_c_while_the_command_is_still_being_read_is_one_word(monkeypatch):
+    def interrupted(name, *_, **__):
+        if name == "groundql.cli" and _[2] == ("verbs",):
+            raise KeyboardInterrupt
+        return real(name, *_, **__)
+
+    import builtins
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    ended = groundql("--version")
+    assert (ended.status, ended.stderr) == (1, "error: interrupted\n")

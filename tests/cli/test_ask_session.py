@@ -60,6 +60,26 @@ def test_a_session_answers_line_after_line_and_a_refusal_leaves_the_next(shop, c
     assert history_path().stat().st_mode & 0o077 == 0  # questions may be private
 
 
+def test_a_session_asks_every_question_with_the_evidence_that_was_given(shop, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    heard = []
+    with (
+        ScriptedAssistant({}) as assistant,
+        mock.patch("builtins.input", side_effect=["big ones?", EOFError]),
+    ):
+        monkeypatch.setattr(assistant, "ask", lambda *_, evidence, **__: heard.append(evidence) or Answer(question="", status="abstained", sql=None, binds=False))  # fmt: skip
+        run_session(assistant, assistant.open(shop), evidence="big: above 3", deadline_s=5, max_rows=10)
+    assert heard == ["big: above 3"]
+
+
+def test_json_at_a_terminal_without_a_question_is_told(shop):
+    terminal = mock.Mock(isatty=lambda: True)
+    with mock.patch.object(sys, "stdin", terminal):
+        ended = groundql("ask", shop, "--json", "--model", "no-such-model")
+    assert ended.status == 2
+    assert "a session prints tables" in ended.stderr
+
+
 def test_a_session_shows_the_schema_and_runs_a_query_of_ones_own_read_only(
     shop, capsys, tmp_path, monkeypatch
 ):
@@ -80,6 +100,15 @@ def test_lines_of_a_pipe_are_answered_each_and_one_without_an_answer_makes_the_s
     answers = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [answer["question"] for answer in answers] == ["How many?", "Which one?"]
     assert {answer["status"] for answer in answers} == {"abstained"}
+
+
+def test_a_line_of_a_pipe_that_cannot_be_asked_leaves_those_after_it(shop, tmp_path):
+    model = save_tiny(tmp_path / "tiny", "llama")
+    long = "word " * 20_000
+    with mock.patch.object(sys, "stdin", io.StringIO(f"{long}\nHow many?\n")):
+        ended = groundql("ask", shop, "--model", model, "--max-new-tokens", "4", "--json")
+    assert ended.status == 1
+    assert [json.loads(line)["status"] for line in ended.stdout.splitlines()] == ["not_asked", "abstained"]
 
 
 def test_an_abstention_is_said_in_plain_words(shop, tmp_path):

@@ -82,12 +82,14 @@ def test_own_questions_are_the_test_and_what_they_ask_is_not_trained_on(coast, t
         '{"question": "who is there", "sql": "SELECT ghost FROM light"}\n'
         '{"question": "and without sql?"}\n'
         '{"question": "how many keepers have we got", "sql": "SELECT COUNT(*) FROM keeper;"}\n'
+        '{"question": "How tall is the tallest?", "sql": "SELECT MAX(height_m) FROM light"}\n'
     )
     folder = tmp_path / "project"
     ended = groundql("init", coast, "--out", folder, "--questions", own)
     assert ended.status == 0
     assert "own.jsonl, line 2: its SQL does not run" in ended.stderr
     assert "own.jsonl, line 3: has no SQL" in ended.stderr
+    assert f"own.jsonl, line 5: stands there already: {own}, line 1" in ended.stderr
     lines = lines_of(folder)
     test = [line for line in lines if line["split"] == "test"]
     assert [line["question"] for line in test] == ["how tall is the tallest?", "how many keepers have we got"]
@@ -130,6 +132,11 @@ def test_a_folder_of_csv_files_becomes_a_project_that_needs_no_cache(tmp_path, m
         (["{coast}", "--out", "{tmp}/p", "--questions", "{tmp}/none.jsonl"], "none.jsonl is not there"),
         (["{coast}", "--out", "{tmp}/p", "--questions", "{tmp}/bad.jsonl"], "is not JSON"),
         (["{coast}", "--out", "{tmp}/p", "--questions", "{tmp}/typo.jsonl"], "`question` is missing"),
+        (
+            ["{coast}", "--out", "{tmp}/p", "--questions", "{tmp}/semicolons.csv"],
+            "names the columns: question,sql",
+        ),
+        (["{tmp}/nothing.csv", "--out", "{tmp}/p"], "nothing.csv holds no table: it is empty"),
         (["{tmp}/hollow.duckdb", "--out", "{tmp}/p"], "no question could be drafted"),
         (["postgresql://nobody@127.0.0.1:1/none", "--out", "{tmp}/p"], "127.0.0.1"),
     ],
@@ -141,6 +148,8 @@ def test_what_a_person_gets_wrong_is_said_in_a_sentence_and_nothing_is_written(
     (tmp_path / "full" / "x").touch()
     (tmp_path / "bad.jsonl").write_text("{question\n")
     (tmp_path / "typo.jsonl").write_text('{"qestion": "x", "sql": "SELECT 1"}\n')
+    (tmp_path / "semicolons.csv").write_text("question;sql\nx;SELECT 1\n")
+    (tmp_path / "nothing.csv").touch()
     with duckdb.connect(str(tmp_path / "hollow.duckdb")) as connection:
         connection.execute("CREATE TABLE t (x INTEGER)")
     ended = groundql("init", *(one.format(tmp=tmp_path, coast=coast) for one in arguments))

@@ -37,6 +37,7 @@ def test_init_drafts_questions_that_run_and_writes_no_password(url, tmp_path):
     secret = url.replace("reader@", "reader:hush@")
     ended = groundql("init", secret, "--out", folder)
     assert ended.status == 0, ended.stderr
+    assert "hush" not in ended.stdout + ended.stderr
     assert not any("hush" in path.read_text() for path in folder.iterdir())
     lines = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
     assert any('"River"' in line["sql"] for line in lines)

@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from groundql.databases.open_database import N_EXECUTORS, OpenDatabase
-from groundql.databases.place import database_name
+from groundql.databases.place import database_name, shown_place, without_password
 from groundql.databases.table_files import table_name
 from groundql.errors import DatabaseMissing, DataError
 from tests.mostly_slow import first_fast
@@ -201,6 +201,20 @@ def test_a_column_whose_values_stand_in_no_other_table_is_no_key(tmp_path):
 )
 def test_a_server_s_database_is_named_by_its_url(url, name):
     assert database_name(url) == name
+
+
+@pytest.mark.parametrize(
+    ("url", "written", "said"),
+    [
+        ("postgresql://ada:hush@db:5433/shop?sslmode=require", "postgresql://ada@db:5433/shop?sslmode=require", "postgresql://ada@db:5433/shop"),
+        ("postgresql://ada@db/shop?password=hush&sslmode=require", "postgresql://ada@db/shop?sslmode=require", "postgresql://ada@db/shop"),
+        ("postgresql:///shop?user=ada&Password=hush", "postgresql:///shop?user=ada", "postgresql:///shop"),
+    ],
+)  # fmt: skip
+def test_a_password_is_neither_written_nor_said_wherever_it_stands(url, written, said):
+    assert without_password(url) == written
+    assert shown_place(url) == said
+    assert shown_place("a:b.sqlite") == "a:b.sqlite"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from groundql.projects import rephrasing
 from groundql.projects.golds import Line
 from groundql.projects.rephrasing import is_same_question, rephraser
+from tests.scripted import scripted_writer
 from tests.tiny import save_tiny
 
 LINE = Line(
@@ -41,3 +43,17 @@ def test_what_a_model_that_knows_nothing_writes_is_thrown_away_and_said(tmp_path
     lines = [LINE, replace(LINE, question_id="d2", split="held-out")]
     assert rephraser(str(save_tiny(tmp_path / "m", "qwen2")), said.append)(lines) == []
     assert "said 0 of 1 questions" in said[0]  # one gold of the training part; the held-out one is not asked
+
+
+def test_a_text_that_keeps_the_values_becomes_one_more_line_of_training_with_the_same_gold(monkeypatch):
+    said = []
+    text = "In the hall, how many lamps take over 40 watts?"
+    monkeypatch.setattr(rephrasing, "load_writer", lambda _: scripted_writer(text))
+    others = [
+        replace(LINE, question_id="d2", split="held-out"),
+        replace(LINE, question_id="own1", source="own"),
+    ]
+    assert rephraser("scripted", said.append)([LINE, *others]) == [
+        replace(LINE, question_id="d1m", text=text)
+    ]
+    assert "said 1 of 1 questions" in said[0]

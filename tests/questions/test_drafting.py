@@ -36,6 +36,7 @@ SCHEMA = Schema(
 )  # fmt: skip
 FACTS = table_facts(SCHEMA, {"cities": CITIES, "tram line": TRAMS, "empty": []})
 DRAFTS = draft_questions(FACTS)
+DRAFTS_OF_MANY_TEMPLATES = list({draft.template: draft for draft in DRAFTS}.values())
 
 
 def roles(table):
@@ -148,3 +149,8 @@ def test_the_split_does_not_depend_on_the_order_of_equal_patterns():
     first = dict(zip((d.sql for d in DRAFTS), split_drafts(DRAFTS), strict=True))
     second = dict(zip((d.sql for d in shuffled), split_drafts(shuffled), strict=True))
     assert first == second
+
+
+def test_a_database_with_few_drafts_keeps_half_of_them_to_train_on():
+    for n, trained in ((1, 1), (2, 1), (3, 2)):
+        assert split_drafts(DRAFTS_OF_MANY_TEMPLATES[:n]).count("train") == trained

@@ -43,7 +43,9 @@ SQLITE = [
     ("strix#845", "SELECT readfile('/etc/passwd')", "error"),
     ("strix#845", "SELECT writefile('stolen.txt', 'x')", "error"),
     ("strix#845", "VACUUM INTO 'stolen.db'", "refused"),
+    ("modelcontextprotocol/servers#1348", "CREATE TABLE t (a); DROP TABLE account", "refused"),
     ("vanna#886", "DROP TABLE account", "refused"),
+    ("vanna#1098", "SELECT * FROM account; CREATE TABLE stolen AS SELECT * FROM account", "refused"),
     ("NeMo-Agent-Toolkit#1817", "ALTER TABLE account ADD COLUMN x", "refused"),
     ("llama_index#9957", "REPLACE INTO account VALUES (1, 'Eve', 0)", "refused"),
     ("SQLite", "PRAGMA writable_schema = 1", "refused"),
@@ -93,6 +95,7 @@ POSTGRES = [
     ("strix#845", "SELECT lo_import('/etc/hostname')", "refused"),
     ("strix#845", "SELECT * FROM dblink('host=localhost', 'DROP TABLE book') AS t (x int)", "refused"),
     ("strix#845", "COPY book TO '/tmp/stolen'", "refused"),
+    ("vanna#1078", "COPY book (title) FROM PROGRAM 'id'", "refused"),
     ("GHSA-65hm-pwj5-73pw", "SELECT pg_sleep(1000)", "refused"),
     ("mcp-dbutils#116", "SELECT * FROM book; DELETE FROM book", "refused"),
     ("sqlite-explorer-fastmcp#8", "WITH x AS (DELETE FROM book RETURNING *) SELECT * FROM x", "refused"),
@@ -103,6 +106,13 @@ POSTGRES = [
     ("resources", "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b WHERE a + b > 3", "timeout"),
     ("resources", "SELECT repeat('x', 70000000)", "too large"),
 ]  # fmt: skip
+# What goes in as the name of a table, where others put it into a statement
+NAMES = ("account); DROP TABLE account; --", "account'); DELETE FROM account; --", 'account"; DROP TABLE account; --', "sqlite_master")  # fmt: skip
+# Those that every reader of the literature knows; the lists above hold more.
+PUBLISHED = {
+    "sqlite-explorer-fastmcp#8", "sqlite-explorer-fastmcp#12", "GHSA-65hm-pwj5-73pw", "mcp-dbutils#116",
+    "modelcontextprotocol/servers#1348", "strix#845", "llama_index#9957", "NeMo-Agent-Toolkit#1817", "vanna#886", "vanna#1078", "vanna#1098",
+}  # fmt: skip
 LIMITS = ReplyLimits(deadline_s=0.3)
 AFTER = ("run_query", {"sql": "SELECT COUNT(*), SUM(balance) FROM account"})
 
@@ -145,6 +155,20 @@ def test_on_sqlite_it_is_refused_and_nothing_changes(on_sqlite, source, sql, beg
     assert after.value["rows"] == [[2, 30.0]]
 
 
+def test_the_name_of_a_table_is_a_name_and_no_part_of_a_statement(sqlite_file):
+    """modelcontextprotocol/servers#1348: describe_table put it between the brackets of a PRAGMA."""
+    before = sqlite_file.read_bytes()
+    with OpenDatabase(sqlite_file) as database:
+        *replies, after = call(
+            build_server({"bank": database}, None, LIMITS),
+            *(("describe_table", {"table": name}) for name in NAMES),
+            AFTER,
+        )
+    assert all(reply.is_error and "is no table of bank" in reply.text for reply in replies)
+    assert after.value["rows"] == [[2, 30.0]]
+    assert sqlite_file.read_bytes() == before
+
+
 @pytest.fixture(scope="module")
 def on_duckdb(tmp_path_factory):
     duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed: pip install 'groundql[duckdb]'")
@@ -171,6 +195,7 @@ def test_every_published_bypass_stands_in_the_docs():
     text = (Path(__file__).resolve().parents[2] / "docs" / "mcp.md").read_text(encoding="utf-8")
     for source, _, _ in SQLITE + DUCKDB + POSTGRES:
         assert source in text, source
+    assert {source for source, _, _ in SQLITE + DUCKDB + POSTGRES} >= PUBLISHED
 
 
 def test_a_file_that_another_program_holds_is_told_in_words(sqlite_file):

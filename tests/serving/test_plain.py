@@ -151,6 +151,17 @@ def test_rows_of_too_many_bytes_are_refused_too():
     assert bounded(outcome, 1_000).rows == ()
 
 
+def test_edited_queries_beyond_the_queue_are_told_to_come_back_and_taken_again_later(shared_paths):
+    with desk_on(shared_paths, queue=1, query_s=0.1) as desk, client_of(desk) as client:
+        running = desk.run("shop", QUERIES["Endless"])
+        body = {"database": "shop", "sql": "SELECT 1"}
+        full = client.post("/run", json=body)
+        assert (full.status_code, full.json()["error"]["code"]) == (503, "queue_full")
+        assert int(full.headers["retry-after"]) >= 1
+        assert running.result(5).status == "timeout"
+        assert client.post("/run", json=body).json()["outcome"]["rows"] == [[1]]
+
+
 def test_a_database_that_is_deleted_is_a_503_and_the_others_stay(own_client, paths):
     paths["shop"].unlink()
     for path, body in (("/ask", {"question": "How many products are there?"}), ("/run", {"sql": "SELECT 1"})):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -136,6 +137,20 @@ def test_killed_under_load_it_leaves_no_process_and_starts_again_on_its_port(sho
             stop.set()
     assert refused
     assert not wrong
+
+
+def test_more_connections_than_the_limit_are_a_503_and_those_within_it_are_answered(shop):
+    with process_on(shop, limits="connections=3") as (_, address), contextlib.ExitStack() as stack:
+        host, port = address.removeprefix("http://").split(":")
+        assert ask(address, "before").status_code == 200
+        held = [stack.enter_context(socket.create_connection((host, int(port)), timeout=5)) for _ in range(3)]
+        assert ask(address, "one too many").status_code == 503
+        held.pop().close()
+        held.pop().close()
+        ends = time.monotonic() + 5
+        while (answer := ask(address, "after")).status_code != 200:
+            assert time.monotonic() < ends
+        assert answer.json()["outcome"]["rows"][0][0] == "after"
 
 
 def test_a_full_disk_stops_no_answer(shop, tmp_path):

@@ -35,9 +35,9 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command: 0 done, 1 the work failed, 2 asked wrongly; one clear sentence on stderr where it failed."""
-    from groundql.cli import verbs  # noqa: F401  registers them
-
     try:
+        from groundql.cli import verbs  # noqa: F401  registers them; within, since Ctrl-C may come while it reads
+
         app()
     except GroundqlError as error:
         fail(str(error), error.exit_status)

@@ -8,23 +8,26 @@ import typer
 
 from groundql.cli import app
 from groundql.cli.answers import print_answer
-from groundql.cli.generate import Decoding, require_torch
+from groundql.cli.generate import require_torch
+from groundql.cli.options import (
+    DatabaseArgument,
+    DeadlineOption,
+    Decoding,
+    DecodingOption,
+    MaxNewTokensOption,
+    ModelOption,
+)
 from groundql.cli.progress import say
 from groundql.config import GenerationSettings
+from groundql.errors import AskedWrongly
 from groundql.models.catalog import DEFAULT_MODEL
 
 VOTE_TEMPERATURE = 0.7  # of the texts that vote; without a vote the best token is taken each time
 
 
-# Longer than our limit: half of it is the options with their help, which Typer reads from the signature.
 @app.command()
 def ask(
-    database: Annotated[
-        str,
-        typer.Argument(
-            help="A SQLite file, duckdb:FILE, a .csv or .parquet file or a folder of them, or postgresql://...; read only."
-        ),
-    ],
+    database: DatabaseArgument,
     question: Annotated[
         str | None,
         typer.Argument(help="The question, in plain words. Without one: a session, or the lines of a pipe."),
@@ -32,24 +35,22 @@ def ask(
     evidence: Annotated[
         str, typer.Option(help="What a person would have to know: a code, a formula, a term.")
     ] = "",
-    model: Annotated[
-        str, typer.Option(help="Run folder, catalog name, hub id, folder or .gguf.")
-    ] = DEFAULT_MODEL,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Limit for the query.")] = 256,
-    decoding: Annotated[
-        Decoding, typer.Option(help="grounded: a query that binds to the schema, or none and why.")
-    ] = Decoding.GROUNDED,
+    model: ModelOption = DEFAULT_MODEL,
+    max_new_tokens: MaxNewTokensOption = 256,
+    decoding: DecodingOption = Decoding.GROUNDED,
     votes: Annotated[
         int,
         typer.Option(min=1, help="Texts a question: the result that most agree on is shown, and how many."),
     ] = 1,
-    deadline_s: Annotated[float, typer.Option(help="Seconds the query may run.")] = 30.0,
+    deadline_s: DeadlineOption = 30.0,
     max_rows: Annotated[int, typer.Option(min=1, help="Rows beyond which a result is refused.")] = 1000,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object an answer, on one line.")] = False,
 ) -> None:
     """Ask a database: prints SQL and rows; exit status 1 where a question was not answered."""
     from groundql.databases.open_database import OpenDatabase
 
+    if question is not None and not question.strip():
+        raise AskedWrongly("the question is empty; without one, `groundql ask DATABASE` begins a session")
     opened = OpenDatabase(database)  # a wrong path is told before any weight is loaded
     require_torch("ask")
     from groundql.answer import Assistant
@@ -62,15 +63,24 @@ def ask(
         samples=votes,
         temperature=VOTE_TEMPERATURE if votes > 1 else 0.0,
     )
+    if question is None and json_ and sys.stdin.isatty():
+        raise AskedWrongly("--json is for one question or for the lines of a pipe; a session prints tables")
     with Assistant.load(model, settings) as assistant, opened:
         if question is None and sys.stdin.isatty():
             from groundql.cli.session import run_session
 
-            run_session(assistant, opened, deadline_s=deadline_s, max_rows=max_rows)
+            run_session(assistant, opened, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows)
             return
         n_failed = 0
         for text in [question] if question is not None else _lines(sys.stdin):
-            answer = assistant.ask(opened, text, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows)
+            if question is None:  # one that cannot be asked leaves those after it
+                (answer,) = assistant.ask_many(
+                    [(opened, text, evidence)], deadline_s=deadline_s, max_rows=max_rows
+                )
+            else:
+                answer = assistant.ask(
+                    opened, text, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows
+                )
             n_failed += bool(answer.reason)
             if json_:
                 print(answer.model_dump_json(), flush=True)

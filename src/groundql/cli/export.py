@@ -51,7 +51,7 @@ def export(
     """Write a run's model, base and adapter in one, for use without GroundQL."""
     if to is Target.MERGED and (weights is not None or database is not None):
         raise AskedWrongly("--weights and --database are for --to gguf; merged weights are bfloat16")
-    require_torch("export")
+    require_torch("export", "bitsandbytes")  # it unpacks 4-bit weights
     from groundql.exporting import export_run
 
     held: dict[Weights | None, Precision] = {None: "f16", Weights.F16: "f16", Weights.Q8_0: "q8_0"}

@@ -7,18 +7,12 @@ from typing import Annotated
 import typer
 
 from groundql.cli import app
+from groundql.cli.options import Decoding, MaxNewTokensOption, SeedOption
 from groundql.cli.progress import progress, say
 from groundql.config import GenerationSettings
 from groundql.errors import DependencyMissing
 from groundql.questions.load import load_data
 from groundql.records import write_jsonl
-
-
-class Decoding(StrEnum):
-    """How tokens are chosen."""
-
-    FREE = "free"
-    GROUNDED = "grounded"
 
 
 class Engine(StrEnum):
@@ -44,7 +38,7 @@ def generate(
     out: Annotated[
         Path, typer.Option(help="Where predictions.jsonl goes; prompts.jsonl is written beside it.")
     ],
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Limit for each completion.")] = 256,
+    max_new_tokens: MaxNewTokensOption = 256,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Texts decoded together; as suits the machine where not given.")
     ] = None,
@@ -65,7 +59,7 @@ def generate(
     temperature: Annotated[
         float, typer.Option(min=0, help="0 takes the best token each time; above, tokens are drawn.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 7,
+    seed: SeedOption = 7,
     repair: Annotated[
         bool, typer.Option(help="Once more, with the engine's message, where a query does not run.")
     ] = False,
@@ -125,15 +119,16 @@ def generate(
     print(f"predictions  {out}")
 
 
-def require_torch(verb: str) -> None:
-    """Say how to get torch where it is missing.
+def require_torch(verb: str, *more: str) -> None:
+    """Say how to get torch where it is missing, or one of `more` packages of the extra `train`.
 
     Raises:
-        DependencyMissing: torch or transformers is not installed.
+        DependencyMissing: torch, transformers, peft or one of `more` is not installed.
     """
     import importlib.util
 
-    missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
+    needed = ("torch", "transformers", "peft", *more)
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise DependencyMissing(
             f"groundql {verb} needs {', '.join(missing)}: pip install torch, then pip install 'groundql[train]'"

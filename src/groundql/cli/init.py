@@ -1,25 +1,24 @@
 """groundql init: a project folder from a database, with drafted questions and a config ready to train."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from groundql.cli import app
+from groundql.cli.options import DatabaseArgument, SeedOption
 from groundql.cli.progress import progress, say
 from groundql.models.catalog import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from groundql.projects import Made
 
 N_FAULTS_SHOWN = 5
 
 
 @app.command()
 def init(
-    database: Annotated[
-        str,
-        typer.Argument(
-            help="A SQLite file, duckdb:FILE, a .csv or .parquet file or a folder of them, or postgresql://...; read only."
-        ),
-    ],
+    database: DatabaseArgument,
     out: Annotated[Path, typer.Option(help="The project folder: new, or empty.")],
     questions: Annotated[
         Path | None,
@@ -37,9 +36,10 @@ def init(
         int,
         typer.Option(min=1, help="So many of your own questions are the test; further ones are trained on."),
     ] = 100,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 7,
+    seed: SeedOption = 7,
 ) -> None:
     """Read a database, draft questions from it, run their SQL read-only, and write a project to train and judge on."""
+    from groundql.databases.place import shown_place
     from groundql.projects import make_project
 
     rephrase = None
@@ -50,7 +50,7 @@ def init(
         from groundql.projects.rephrasing import rephraser
 
         rephrase = rephraser(model, say)
-    say(f"init: reads {database}, drafts questions and runs their SQL, read-only")
+    say(f"init: reads {shown_place(database)}, drafts questions and runs their SQL, read-only")
     with progress("run golds", 1) as advance:
 
         def on_progress(done: int, total: int) -> None:
@@ -68,6 +68,11 @@ def init(
             rephrase=rephrase,
             on_progress=on_progress,
         )
+    _show(made)
+
+
+def _show(made: "Made") -> None:
+    """What the project holds and what comes next on stdout; on stderr what cannot be used."""
     for fault in made.faults[:N_FAULTS_SHOWN]:
         say(f"not used: {fault}")
     if len(made.faults) > N_FAULTS_SHOWN:
@@ -78,5 +83,10 @@ def init(
     for reason, n in made.left_out.most_common():
         if n:
             print(f"left out   {n}   {reason}")
-    print(f"project    {out}   read its README.md: it says what drafted questions can and cannot show")
-    print(f"next       groundql train {out / 'config.toml'} --out {out / 'run'}")
+    print(
+        f"project    {made.folder}   read its README.md: it says what drafted questions can and cannot show"
+    )
+    if not any(split == "train" for split, _ in made.n_of):
+        say("nothing is left to train on: add lines with `split` train, or a table with more rows")
+        return
+    print(f"next       groundql train {made.folder / 'config.toml'} --out {made.folder / 'run'}")

@@ -7,6 +7,7 @@ import typer
 
 from groundql.cli import app
 from groundql.cli.generate import require_torch
+from groundql.cli.options import DatabasesArgument, DeadlineOption, MaxNewTokensOption
 from groundql.cli.progress import say
 from groundql.config import GenerationSettings
 from groundql.errors import DependencyMissing
@@ -14,13 +15,7 @@ from groundql.errors import DependencyMissing
 
 @app.command()
 def mcp(
-    databases: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="DATABASE...",
-            help="SQLite files, duckdb:FILE, .csv or .parquet files or folders of them, postgresql://...; read only.",
-        ),
-    ],
+    databases: DatabasesArgument,
     model: Annotated[
         str | None,
         typer.Option(help="Also offer the tool ask, with this model: run folder, .gguf, folder, hub id."),
@@ -28,10 +23,8 @@ def mcp(
     max_rows: Annotated[
         int, typer.Option(min=1, help="Rows of one reply; beyond, the client is told to narrow.")
     ] = 200,
-    deadline_s: Annotated[float, typer.Option(min=0.1, help="Seconds that a query may run.")] = 30.0,
-    max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Limit for a query that the model writes.")
-    ] = 256,
+    deadline_s: DeadlineOption = 30.0,
+    max_new_tokens: MaxNewTokensOption = 256,
 ) -> None:
     """Serve databases to an MCP client on stdin and stdout: list_tables, describe_table, run_query, and ask."""
     from groundql.answer import Assistant, OpenDatabase

@@ -21,9 +21,9 @@ MAX_HISTORY = 1000
 
 
 def run_session(
-    assistant: "Assistant", database: "OpenDatabase", *, deadline_s: float, max_rows: int
+    assistant: "Assistant", database: "OpenDatabase", *, evidence: str = "", deadline_s: float, max_rows: int
 ) -> None:
-    """Questions until the person leaves; what goes wrong with one leaves the others."""
+    """Questions until the person leaves, all with the same evidence; what goes wrong with one leaves the others."""
     schema = database.schema
     print(f"{database.db_id}: {len(schema.tables)} tables, {database.dialect}, read-only; \\help for help")
     with _history():
@@ -33,7 +33,7 @@ def run_session(
                 if line in ("\\q", "\\quit", "exit", "quit"):
                     return
                 if line:
-                    _act(assistant, database, line, deadline_s, max_rows)
+                    _act(assistant, database, line, evidence, deadline_s, max_rows)
             except EOFError:
                 print()
                 return
@@ -44,7 +44,12 @@ def run_session(
 
 
 def _act(
-    assistant: "Assistant", database: "OpenDatabase", line: str, deadline_s: float, max_rows: int
+    assistant: "Assistant",
+    database: "OpenDatabase",
+    line: str,
+    evidence: str,
+    deadline_s: float,
+    max_rows: int,
 ) -> None:
     command, _, rest = line.partition(" ")
     if command == "\\schema":
@@ -59,7 +64,8 @@ def _act(
     elif command.startswith("\\"):
         print(HELP)
     else:
-        print_answer(assistant.ask(database, line, deadline_s=deadline_s, max_rows=max_rows))
+        answer = assistant.ask(database, line, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows)
+        print_answer(answer)
 
 
 def history_path() -> Path:

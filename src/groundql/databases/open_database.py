@@ -15,7 +15,7 @@ from groundql.databases.binding import prepare
 from groundql.databases.engines import Binder, raise_if_unopened
 from groundql.databases.executor import Executor
 from groundql.databases.files import sqlite_file
-from groundql.databases.place import locate
+from groundql.databases.place import locate, shown_place
 from groundql.databases.schema import read_schema
 from groundql.databases.table_files import is_table_file, table_files
 from groundql.databases.translate import engine_sql
@@ -153,7 +153,7 @@ class OpenDatabase:
         files = locate(self.place)
         schema = read_schema(files, n_examples=self.n_examples)
         if not schema.tables:
-            raise DatabaseMissing(f"{self.place} holds no table")
+            raise DatabaseMissing(f"{shown_place(self.place)} holds no table")
         self._state, self._files, self._schema = (
             state,
             files,
@@ -175,9 +175,9 @@ class OpenDatabase:
 
     def _watched_state(self) -> State:
         """Size, time of the last change and number of each file that the database is made of; () for a server."""
-        if dialect_of(str(self.place)) == "postgres":
-            return ()
         text = str(self.place)
+        if dialect_of(text) == "postgres" or not text.strip():
+            return ()
         path = Path(text.removeprefix("duckdb:").removeprefix("sqlite:").removeprefix("//")).expanduser()
         paths = (
             table_files(path)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from groundql.databases.postgres_connection import shown
 from groundql.databases.table_files import import_tables, is_table_file, table_files
 from groundql.errors import DatabaseMissing, DataError
 from groundql.records import DatabaseFiles, dialect_of, read_text
@@ -25,6 +26,8 @@ def locate(place: str | Path) -> DatabaseFiles:
         DependencyMissing: the engine's package is not installed.
     """
     text = str(place)
+    if not text.strip():
+        raise DataError(f"no database is named; DATABASE is {FORMS}")
     if dialect_of(text) == "postgres":
         return DatabaseFiles(db_id=database_name(text), url=text)
     scheme, colon, rest = text.partition(":")
@@ -40,6 +43,23 @@ def locate(place: str | Path) -> DatabaseFiles:
     if not path.is_file():
         raise DatabaseMissing(f"{path} is not there; DATABASE is {FORMS}")
     return _of_file(path, scheme if colon and scheme in ("duckdb", "sqlite") else "")
+
+
+def shown_place(place: str | Path) -> str:
+    """What a person wrote for a database, for messages: a URL without its password and settings."""
+    text = str(place)
+    return shown(text) if dialect_of(text) == "postgres" else text
+
+
+def without_password(url: str) -> str:
+    """A postgresql: URL that says the same but for its password, which may stand before the host or among the settings."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    settings = [
+        one for one in parts.query.split("&") if not one.lower().startswith(("password=", "sslpassword="))
+    ]
+    query = f"?{'&'.join(settings)}" if any(settings) else ""  # urlunsplit would drop // where no host stands
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}{query}"
 
 
 def database_name(url: str) -> str:

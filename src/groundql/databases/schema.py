@@ -43,10 +43,12 @@ def read_schema(files: DatabaseFiles, *, n_examples: int = 2) -> Schema:
     """
     sources = _engine_source(files, n_examples) if files.url else _sources(files, n_examples)
     if not sources:
+        if files.url:
+            raise DatabaseMissing(f"{files.db_id}: no table that can be read at its URL")
+        if files.sqlite_path and files.sqlite_path.is_file():
+            raise DatabaseMissing(f"{files.sqlite_path} holds no table")
         raise DatabaseMissing(
-            f"{files.db_id}: no table that can be read at its URL"
-            if files.url
-            else f"{files.db_id}: no SQLite file, SQL text or tables.json entry to read its schema from"
+            f"{files.db_id}: no SQLite file, SQL text or tables.json entry to read its schema from"
         )
     tables = sources[0]
     for further in sources[1:]:

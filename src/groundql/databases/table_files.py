@@ -42,7 +42,7 @@ def import_tables(paths: Sequence[Path]) -> Path:
     """A DuckDB file in the cache with one table a file, made once for each content.
 
     Raises:
-        DataError: a file that DuckDB cannot read, or two files for one table name.
+        DataError: a file that DuckDB cannot read or that is empty, or two files for one table name.
         DependencyMissing: DuckDB is not installed.
     """
     duckdb = duckdb_module()
@@ -54,6 +54,8 @@ def import_tables(paths: Sequence[Path]) -> Path:
             raise DataError(
                 f"{path} would be a second table {name!r} beside {names[same].name}; rename one of them"
             )
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} holds no table: it is empty")
         names[name] = path
     target = cache_dir() / "databases" / f"{_digest(paths)}.duckdb"
     if target.is_file():

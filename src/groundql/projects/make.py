@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from groundql.databases.open_database import OpenDatabase
+from groundql.databases.place import shown_place, without_password
 from groundql.databases.schema import schema_ddl
 from groundql.errors import AskedWrongly
 from groundql.projects.described import described_schema
 from groundql.projects.golds import Gold, Line, as_lines, first_rows, kept_drafts
-from groundql.projects.own import N_TEST, read_own
+from groundql.projects.own import N_TEST, Own, read_own
 from groundql.projects.texts import config_text, readme_text
-from groundql.questions.drafting import draft_questions, split_drafts, table_facts
-from groundql.records import dialect_of, write_text
+from groundql.questions.drafting import TableFacts, draft_questions, split_drafts, table_facts
+from groundql.records import Dialect, dialect_of, write_text
 
 QUESTIONS = "questions.jsonl"
 TABLES = "tables.duckdb"  # a copy of what CSV and Parquet files hold, so that the project needs no cache
@@ -62,48 +62,61 @@ def make_project(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise AskedWrongly(f"{folder} is there and holds something; give another --out, or remove it")
     with OpenDatabase(place) as database:
-        own = read_own(questions, database, n_test) if questions else None
+        own = read_own(questions, database, n_test) if questions else Own([], set(), [])
         facts = table_facts(database.schema, first_rows(database))
-        drafts = draft_questions(facts, seed=seed)
-        golds, left_out = kept_drafts(
-            database,
-            drafts,
-            limit=limit,
-            seed=seed,
-            on_progress=(lambda done: on_progress(done, len(drafts))) if on_progress else None,
-        )
-        if own:
-            kept = [gold for gold in golds if gold.canonical not in own.canonical]
-            left_out["asked by an own question of the test"] += len(golds) - len(kept)
-            golds = kept
-        lines = _lines(golds, own.lines if own else [], seed)
+        golds, left_out = _golds(database, facts, own, limit, seed, on_progress)
+        lines = _lines(golds, own.lines, seed)
         if rephrase:
             lines += rephrase(lines)
         if not lines:
             raise AskedWrongly(
-                f"no question could be drafted from {place}: its tables have no rows that can be read"
+                f"no question could be drafted from {shown_place(place)}: its tables have no rows that can be read"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        written = _written_place(place, database, folder)
-        _write(folder, database, lines, written)
-        write_text(folder / "schema.md", described_schema(database.schema, facts))
         made = Made(
             folder=folder,
             n_tables=len(database.schema.tables),
             n_of=Counter((line.split, line.source) for line in lines),
             left_out=left_out,
-            faults=own.faults if own else [],
+            faults=own.faults,
         )
-        spec = f"jsonl:{(folder / QUESTIONS).resolve()}"
-        write_text(
-            folder / "config.toml",
-            config_text(spec, base, made.test_split, has_dev=made.n_of["dev", "drafted"] > 0),
-        )
-        write_text(
-            folder / "README.md",
-            readme_text(made.n_of, left_out, made.test_split, database.dialect, str(folder)),
-        )
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, database, lines, _written_place(place, database, folder))
+        write_text(folder / "schema.md", described_schema(database.schema, facts))
+        _write_texts(made, base, database.dialect)
     return made
+
+
+def _golds(
+    database: OpenDatabase,
+    facts: Sequence[TableFacts],
+    own: Own,
+    limit: int,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[list[Gold], Counter[str]]:
+    """Drafts whose golds run, without those that the own questions of the test ask, and how many were left out why."""
+    drafts = draft_questions(facts, seed=seed)
+    golds, left_out = kept_drafts(
+        database,
+        drafts,
+        limit=limit,
+        seed=seed,
+        on_progress=(lambda done: on_progress(done, len(drafts))) if on_progress else None,
+    )
+    kept = [gold for gold in golds if gold.canonical not in own.canonical]
+    left_out["asked by an own question of the test"] += len(golds) - len(kept)
+    return kept, left_out
+
+
+def _write_texts(made: Made, base: str, dialect: Dialect) -> None:
+    """The config and the README."""
+    spec = f"jsonl:{(made.folder / QUESTIONS).resolve()}"
+    has_dev = made.n_of["dev", "drafted"] > 0
+    write_text(made.folder / "config.toml", config_text(spec, base, made.test_split, has_dev=has_dev))
+    write_text(
+        made.folder / "README.md",
+        readme_text(made.n_of, made.left_out, made.test_split, dialect, str(made.folder)),
+    )
 
 
 def _lines(golds: Sequence[Gold], own: Sequence[Line], seed: int) -> list[Line]:
@@ -114,9 +127,7 @@ def _lines(golds: Sequence[Gold], own: Sequence[Line], seed: int) -> list[Line]:
 def _written_place(place: str, database: OpenDatabase, folder: Path) -> str:
     """What a line names its database by: an absolute path, a URL without its password, or the project's copy of tables."""
     if database.dialect == "postgres":
-        parts = urlsplit(place)
-        user, at, host = parts.netloc.rpartition("@")
-        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}"))
+        return without_password(place)
     files = database.files
     if files.sqlite_path or files.sql_path:
         return str((files.sqlite_path or files.sql_path or Path()).resolve())

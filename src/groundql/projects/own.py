@@ -33,7 +33,8 @@ class Own:
 def read_own(path: Path, database: OpenDatabase, n_test: int = N_TEST) -> Own:
     """The questions of `path`: the first `n_test` that can be judged are the test, the others are trained on.
 
-    A question without SQL cannot be judged, nor can one whose SQL does not run: both are told by line.
+    A question without SQL cannot be judged, nor can one whose SQL does not run, and one that stands there twice would
+    count twice: all are told by line.
 
     Raises:
         DataError: the file cannot be read, or holds no question.
@@ -41,21 +42,17 @@ def read_own(path: Path, database: OpenDatabase, n_test: int = N_TEST) -> Own:
     lines: list[Line] = []
     canonical: set[str] = set()
     faults: list[str] = []
+    places: dict[tuple[str, str], str] = {}
     entries = _entries(path)
     for where, entry in entries:
-        text = str(entry.get("question") or "").strip()
-        sql = next((str(entry[key]).strip().rstrip(";") for key in SQL_KEYS if entry.get(key)), "")
-        if not text:
-            raise DataError(
-                f'{where}: `question` is missing or empty; a line is {{"question": ..., "sql": ...}}'
-            )
-        if not sql:
-            faults.append(f"{where}: has no SQL, so nothing can judge an answer to it: {text!r}")
+        text, sql = _text_and_sql(where, entry, path)
+        fault = _fault(text, sql, database)
+        if not fault and (text.lower(), sql) in places:
+            fault = f"stands there already: {places[text.lower(), sql]}"
+        if fault:
+            faults.append(f"{where}: {fault}")
             continue
-        outcome = database.run(sql, deadline_s=DEADLINE_S, max_rows=GOLD_ROWS)
-        if outcome.status != "ok":
-            faults.append(f"{where}: its SQL does not run ({outcome.status}): {outcome.error}")
-            continue
+        places[text.lower(), sql] = where
         split = "test" if len(lines) < n_test else "train"
         if split == "test":
             with contextlib.suppress(NotInDialect):
@@ -75,6 +72,27 @@ def read_own(path: Path, database: OpenDatabase, n_test: int = N_TEST) -> Own:
     if not entries:
         raise DataError(f"{path} holds no question")
     return Own(lines, canonical, faults)
+
+
+def _text_and_sql(where: str, entry: Mapping[str, Any], path: Path) -> tuple[str, str]:
+    """The question, and its SQL or "" where it has none; DataError where it has no question."""
+    text = str(entry.get("question") or "").strip()
+    if not text:
+        form = (
+            "the first line of a .csv names the columns: question,sql"
+            if path.suffix.lower() == ".csv"
+            else 'a line is {"question": ..., "sql": ...}'
+        )
+        raise DataError(f"{where}: `question` is missing or empty; {form}")
+    return text, next((str(entry[key]).strip().rstrip(";") for key in SQL_KEYS if entry.get(key)), "")
+
+
+def _fault(text: str, sql: str, database: OpenDatabase) -> str:
+    """Why nothing can be judged by this gold; "" where something can."""
+    if not sql:
+        return f"has no SQL, so nothing can judge an answer to it: {text!r}"
+    outcome = database.run(sql, deadline_s=DEADLINE_S, max_rows=GOLD_ROWS)
+    return "" if outcome.status == "ok" else f"its SQL does not run ({outcome.status}): {outcome.error}"
 
 
 def _entries(path: Path) -> list[tuple[str, Mapping[str, Any]]]:

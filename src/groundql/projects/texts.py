@@ -5,11 +5,11 @@ from collections import Counter
 from groundql.models.catalog import DEFAULT_MODEL
 from groundql.records import Dialect
 
-SMALL = """
+SETTINGS = """
 [prompt]
-n_examples = 1                   # example values a column
-values = 3                       # values of the rows that the question mentions
-max_tokens = 2048
+n_examples = {n_examples}                   # example values a column
+values = {values}                       # values of the rows that the question mentions
+max_tokens = {max_tokens}
 
 [lora]
 rank = 32
@@ -18,36 +18,32 @@ alpha = 64
 [training]
 epochs = 3
 packing = "shared"
-pack_tokens = 1024
+{training}select_by = "last"
+
+[generation]
+max_new_tokens = {max_new_tokens}
+"""
+SMALL = SETTINGS.format(
+    n_examples=1,
+    values=3,
+    max_tokens=2048,
+    max_new_tokens=160,
+    training="""pack_tokens = 1024
 group_size = 12
 learning_rate = 2e-3             # what docs/log.md found for this small model
 schedule = "linear"
 max_minutes = 10                 # of training on a CPU; without a limit: remove the line
-select_by = "last"
-
-[generation]
-max_new_tokens = 160
-"""
-LARGE = """
-[prompt]
-n_examples = 2                   # example values a column
-values = 5                       # values of the rows that the question mentions
-max_tokens = 4096
-
-[lora]
-rank = 32
-alpha = 64
-
-[training]
-epochs = 3
-packing = "shared"
-learning_rate = 2e-4
+""",
+)
+LARGE = SETTINGS.format(
+    n_examples=2,
+    values=5,
+    max_tokens=4096,
+    max_new_tokens=256,
+    training="""learning_rate = 2e-4
 schedule = "cosine"
-select_by = "last"
-
-[generation]
-max_new_tokens = 256
-"""
+""",
+)
 
 
 def config_text(spec: str, base: str, test_split: str, *, has_dev: bool) -> str:
@@ -102,7 +98,7 @@ groundql ask DATABASE "your question" --model {folder}/run
 |---|---|---|---|
 {counts}
 
-Every SQL was run on your database, read-only, and returned rows. Drafts that were left out:
+Every SQL was run on your database, read-only, and that of every draft returned rows. Drafts that were left out:
 
 {gone}
 

@@ -1,6 +1,7 @@
 """Runs the app under uvicorn: where it may listen, and how it stops."""
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import socket
@@ -57,7 +58,9 @@ def listening_socket(host: str, port: int) -> socket.socket:
         bound.bind((host.strip("[]"), port))
     except OSError as error:
         bound.close()
-        raise GroundqlError(f"{host}, port {port}: {error.strerror or error}; --port takes another") from None
+        is_about_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = "--port takes another" if is_about_port else "--host takes an address of this machine"
+        raise GroundqlError(f"{host}, port {port}: {error.strerror or error}; {advice}") from None
     bound.set_inheritable(False)
     return bound
 

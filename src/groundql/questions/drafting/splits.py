@@ -14,6 +14,7 @@ from groundql.questions.drafting.shape import Draft
 SPLITS = ("train", "dev", "held-out")
 HELD_TEMPLATES = 0.08  # of the templates: they are never trained on
 HELD_OUT, DEV = 0.2, 0.1  # of the drafts, or a little more
+TRAIN = 0.5  # at least, before a pattern is held out: a database with two drafts has one to train on
 MANY_JOINS = 4  # combinations of tables from which one can be spared
 KEPT = frozenset(
     ("count", "list", "parent_count", "list_where", "count_where")
@@ -46,8 +47,9 @@ def split_drafts(drafts: Sequence[Draft], *, seed: int = 7) -> list[str]:
         else:
             rest.append(pattern)
     for pattern in rest:
+        left = splits.count("train") - len(patterns[pattern])
         for split, share in (("held-out", HELD_OUT), ("dev", DEV)):
-            if n_taken[split] < share * len(drafts):
+            if n_taken[split] < share * len(drafts) and left >= TRAIN * len(drafts):
                 take(split, patterns[pattern])
                 break
     return splits
