@@ -36,10 +36,10 @@ class Record(BaseModel):
     @classmethod
     def filled(cls, fields: dict[str, Any]) -> Self:
         """The same from a dict, which is faster where there are many fields."""
-        return cls.whole({**_blank(cls)[0], **fields})
+        return cls.from_whole({**_blank(cls)[0], **fields})
 
     @classmethod
-    def whole(cls, fields: dict[str, Any]) -> Self:
+    def from_whole(cls, fields: dict[str, Any]) -> Self:
         """The same from a dict of every field, in order; the record keeps the dict."""
         record = _new(cls)
         _set_fields(record, fields)

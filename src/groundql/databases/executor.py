@@ -247,7 +247,7 @@ class Executor:
 def outcome_of(answer: Answer) -> Outcome:
     """The record of a worker's answer, unchecked: the worker wrote it, and rows may be many."""
     status, columns, rows, error, elapsed_s, vm_steps = answer
-    return Outcome.whole(
+    return Outcome.from_whole(
         {
             "status": status,
             "columns": columns,

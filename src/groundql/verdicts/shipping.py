@@ -62,7 +62,7 @@ def unpacked(parcel: Parcel, question: Question, completion: Completion | None) 
     fields["predicted_result"] = gold if predicted_parts == SAME else _preview(predicted_parts)
     if beside:
         fields.update(beside)
-    return Verdict.whole(fields)
+    return Verdict.from_whole(fields)
 
 
 def _parts(shown: ResultPreview | None) -> PreviewParts | None:
@@ -73,4 +73,4 @@ def _preview(parts: PreviewParts | None) -> ResultPreview | None:
     if parts is None:
         return None
     columns, rows, n_rows = parts
-    return ResultPreview.whole({"columns": columns, "rows": rows, "n_rows": n_rows})
+    return ResultPreview.from_whole({"columns": columns, "rows": rows, "n_rows": n_rows})
