@@ -39,7 +39,6 @@ class Encoder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[str, tuple[dict[str, Example], dict[str, Any]]] = {}
-        self.n_found = self.n_encoded = 0
 
     def __call__(self, data: DataSet, settings: PromptSettings, tokenizer: Any, turns: Turns) -> Encoded:
         fingerprint = prompt_fingerprint(settings, turns)
@@ -47,9 +46,7 @@ class Encoder:
         keys = {question.question_id: key_of(question) for question in data.questions}
         left_out, too_long, shrunk = facts["left_out"], set(facts["too_long"]), facts["shrunk"]
         if any(k not in examples and k not in left_out and k not in too_long for k in keys.values()):
-            self.n_encoded += len(keys)
             return encode_labels(data, settings, tokenizer, turns)
-        self.n_found += len(keys)
         kept = [q for q in data.questions if keys[q.question_id] in examples]
         return Encoded(
             examples=[

@@ -154,31 +154,6 @@ def planned_keeps(config: Config, row: BaseModelRow, examples: Sequence[Example]
     return keeps
 
 
-def moments_mib(model: Any, batch: dict[str, Any], optimizer: Any) -> dict[str, int]:
-    """MiB allocated at the moments of one step: before it, its forward's peak, after forward, backward's, the update's."""
-    inputs = dict(batch)
-    n = (inputs.pop("labels") != IGNORE).sum()
-    found: dict[str, int] = {}
-
-    def note(name: str, *, peak: bool) -> None:
-        torch.cuda.synchronize()
-        value = torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
-        found[name] = round(value / 2**20)
-        torch.cuda.reset_peak_memory_stats()
-
-    note("before", peak=False)
-    loss = model(**inputs)["loss_sum"] / n
-    note("forward_peak", peak=True)
-    note("after_forward", peak=False)
-    loss.backward()
-    note("backward_peak", peak=True)
-    note("after_backward", peak=False)
-    optimizer.step()
-    note("update_peak", peak=True)
-    optimizer.zero_grad()
-    return found
-
-
 def profile(model: Any, batch: dict[str, Any], optimizer: Any, n: int = 30) -> dict[str, Any]:
     """Where one step goes: all kernels' ms, and ms and launches of the longest ones by name. Nothing of the host is noted."""
     activity = torch.profiler.ProfilerActivity

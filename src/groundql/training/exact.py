@@ -35,7 +35,7 @@ class Blank:
     row: Any
 
 
-class Rows(Dataset[Any]):  # type: ignore[misc]
+class Rows(Dataset[Any]):  # type: ignore[misc]  # torch is not checked
     """A list as a torch data set; the index behind its end is a blank row."""
 
     def __init__(self, rows: Sequence[Any]) -> None:
@@ -60,7 +60,7 @@ def collate_rows(rows: Sequence[Any], collate: Callable[[Sequence[Any]], dict[st
     return batch
 
 
-class SeededOrder(Sampler[int]):  # type: ignore[misc]
+class SeededOrder(Sampler[int]):  # type: ignore[misc]  # likewise
     """Every row once, in an order drawn from seed and epoch, then blanks up to a multiple."""
 
     def __init__(self, n_rows: int, multiple: int, seed: int) -> None:

@@ -88,7 +88,7 @@ def from_first(make: Callable[[], T]) -> T:
     ok, value = _broadcast(None)
     if not ok:
         raise StoppedElsewhere("stopped because the first process did")
-    return value  # type: ignore[no-any-return]
+    return value  # type: ignore[no-any-return]  # what `make` returned there
 
 
 def _broadcast(value: Any) -> Any:

@@ -132,7 +132,7 @@ class SqlTrainer(ExactTrainer):
         return total / n_labels
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not checked
     """Writes the log and reports progress in the first process, and keeps non-finite steps from the weights in all."""
 
     def __init__(

@@ -9,7 +9,7 @@ from groundql.prompts.dialect.tree import Column, Expr, Item, Name, Query, Sourc
 
 def duplicate(expr: Expr) -> Expr:
     """A copy of a bound or unbound expression whose names may be bound anew; NotInDialect where it holds a query."""
-    return _copied(expr)  # type: ignore[no-any-return]
+    return _copied(expr)  # type: ignore[no-any-return]  # a copy is of the type copied
 
 
 def _copied(value: Any) -> Any:

@@ -204,7 +204,7 @@ class _QueryReader(ExpressionReader):
             raise NotInDialect("a FULL join")
         source.is_natural = "NATURAL" in words
         sides = [word for word in words if word in ("LEFT", "RIGHT", "CROSS")]
-        source.join = f"{sides[0]} JOIN" if sides else "JOIN"  # type: ignore[assignment]
+        source.join = f"{sides[0]} JOIN" if sides else "JOIN"  # type: ignore[assignment]  # one of its literals
         return True
 
     def _source(self, core: Core, source: Source) -> None:
