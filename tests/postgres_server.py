@@ -52,6 +52,19 @@ def postgres_server(folder: Path) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def prepared_postgres(folder: Path, sql: str) -> Iterator[str]:
+    """`postgres_server` where `sql` has been run and the role `reader` made; skipped where psycopg is missing too."""
+    psycopg = pytest.importorskip(
+        "psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'"
+    )
+    with postgres_server(folder) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(sql)
+            make_reader(connection)
+        yield url
+
+
 def make_reader(connection: Any) -> None:
     """The role `reader` of docs/engines.md, in the database `postgres`."""
     role = re.search(r"```sql\n(CREATE ROLE.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)

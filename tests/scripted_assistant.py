@@ -2,56 +2,26 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
 
-from groundql.answer import Answer, OpenDatabase, Place, checked_answer
+from groundql.answer import Answer, Assistant, Place, checked_answer
+from groundql.config import GenerationSettings, PromptSettings
 from groundql.errors import GroundqlError
 from groundql.records import Completion
 
 
-class ScriptedAssistant:
+class ScriptedAssistant(Assistant):
     """Answers `queries[text]`; abstains where a question has none. `delay_s`: how long a batch takes to write."""
 
     def __init__(self, queries: Mapping[str, str | None], *, delay_s: float = 0.0) -> None:
+        writer: Any = SimpleNamespace(prompt=PromptSettings())  # a writer without a model
+        super().__init__(writer, GenerationSettings())
         self.queries = queries
         self.delay_s = delay_s
         self.batches: list[int] = []  # sizes of what was asked together
-        self._databases: dict[str, OpenDatabase] = {}
 
-    def open(self, database: Place) -> OpenDatabase:
-        if isinstance(database, OpenDatabase):
-            return database
-        if str(database) not in self._databases:
-            self._databases[str(database)] = OpenDatabase(database)
-        return self._databases[str(database)]
-
-    def ask(
-        self,
-        database: Place,
-        text: str,
-        *,
-        evidence: str = "",
-        deadline_s: float = 30.0,
-        max_rows: int = 1000,
-    ) -> Answer:
-        self.open(database)
-        return self.ask_many([(database, text, evidence)], deadline_s=deadline_s, max_rows=max_rows)[0]
-
-    def ask_many(
-        self, questions: Sequence[tuple[Place, str, str]], *, deadline_s: float = 30.0, max_rows: int = 1000
-    ) -> list[Answer]:
-        return [
-            Answer(question=text, status="not_asked", sql=None, binds=False, reason=str(answer))
-            if isinstance(answer, GroundqlError)
-            else answer
-            for answer, (_, text, _) in zip(
-                self._answers(questions, deadline_s, max_rows), questions, strict=True
-            )
-        ]
-
-    def write_many(self, questions: Sequence[tuple[Place, str, str]]) -> list[Answer | GroundqlError]:
-        return self._answers(questions, None, 0)
-
-    def _answers(
+    def _ask(
         self, questions: Sequence[tuple[Place, str, str]], deadline_s: float | None, max_rows: int
     ) -> list[Answer | GroundqlError]:
         self.batches.append(len(questions))
@@ -76,13 +46,3 @@ class ScriptedAssistant:
             except GroundqlError as error:
                 answers.append(error)
         return answers
-
-    def close(self) -> None:
-        while self._databases:
-            self._databases.popitem()[1].close()
-
-    def __enter__(self) -> "ScriptedAssistant":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -1,6 +1,8 @@
 """Two databases of a few rows and a dozen questions: enough to train a tiny model in a second."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 SHOP = """
@@ -31,6 +33,14 @@ DEV = (
     ("Who joined first?", "SELECT name FROM member ORDER BY joined LIMIT 1"),
     ("When did Grace join?", "SELECT joined FROM member WHERE name = 'Grace'"),
 )
+
+
+def shop_file(folder: Path) -> Path:
+    """The shop as a SQLite file."""
+    path = folder / "shop.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SHOP)
+    return path
 
 
 def write_small_data(folder: Path) -> tuple[str, str]:

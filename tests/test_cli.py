@@ -15,7 +15,7 @@ COMMANDS = typer.main.get_command(app).commands
 
 def test_every_verb_has_its_file_and_every_file_its_verb():
     files = {path.stem for path in Path(groundql.cli.__file__).parent.glob("*.py")}
-    assert set(COMMANDS) == files - {"__init__", "verbs", "progress", "answers", "session"}
+    assert set(COMMANDS) == files - {"__init__", "verbs", "options", "progress", "answers", "session"}
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

@@ -120,6 +120,19 @@ def test_a_merged_weight_is_the_unpacked_one_plus_lora_s_product_rounded_once(ru
         assert torch.equal(tensor, dense[name].to(torch.bfloat16)), name
 
 
+def write_f16(path, model, tokenizer):
+    gguf_file.write_gguf(
+        path,
+        merged_weights(model),
+        config=model.config,
+        tokenizer=tokenizer,
+        precision="f16",
+        end="<|im_end|>",
+        name="m",
+        base_model="m",
+    )
+
+
 def test_llama_rows_in_transformers_order_would_be_seen(tmp_path, monkeypatch):
     model_dir = save_tiny(tmp_path / "llama", "llama")
     model, tokenizer = from_folder(model_dir)
@@ -127,16 +140,7 @@ def test_llama_rows_in_transformers_order_would_be_seen(tmp_path, monkeypatch):
     for order in (gguf_file.paired_rows, lambda values, n_heads: values):
         monkeypatch.setattr(gguf_file, "paired_rows", order)
         path = tmp_path / f"{len(differences)}.gguf"
-        gguf_file.write_gguf(
-            path,
-            merged_weights(model),
-            config=model.config,
-            tokenizer=tokenizer,
-            precision="f16",
-            end="<|im_end|>",
-            name="m",
-            base_model="m",
-        )
+        write_f16(path, model, tokenizer)
         expected = logits_of(model, tokenizer)
         differences.append(float((logits_of(*from_gguf(path)) - expected).abs().max() / expected.std()))
     assert differences[0] < BOUND["f16"]
@@ -221,16 +225,7 @@ def test_the_gguf_file_says_what_llama_cpp_must_know(plain_run, tmp_path):
 def test_rows_without_a_token_are_named_and_marked_as_unused(tmp_path):
     model, tokenizer = from_folder(save_tiny(tmp_path / "qwen2", "qwen2"))
     model.resize_token_embeddings(640)
-    gguf_file.write_gguf(
-        tmp_path / "m.gguf",
-        merged_weights(model),
-        config=model.config,
-        tokenizer=tokenizer,
-        precision="f16",
-        end="<|im_end|>",
-        name="m",
-        base_model="m",
-    )
+    write_f16(tmp_path / "m.gguf", model, tokenizer)
     known = {name: field.contents() for name, field in GGUFReader(tmp_path / "m.gguf").fields.items()}
     assert known["tokenizer.ggml.tokens"][600:602] == ["[PAD600]", "[PAD601]"]
     assert len(known["tokenizer.ggml.tokens"]) == 640

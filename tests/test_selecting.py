@@ -1,6 +1,5 @@
 """Several texts of a question and one repair: which is returned, and what it cost."""
 
-import sqlite3
 import time
 
 import pytest
@@ -16,7 +15,7 @@ from groundql.records import DatabaseFiles, Question
 from groundql.selecting import Asked, complete
 from tests.mostly_slow import first_fast
 from tests.scripted import ScriptedModel
-from tests.small_data import SHOP
+from tests.small_data import shop_file
 from tests.tiny import tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -26,11 +25,7 @@ GOOD, BAD = "SELECT name FROM product", "SELECT colour FROM product"
 
 @pytest.fixture
 def asked(tmp_path):
-    path = tmp_path / "shop.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.executescript(SHOP)
-    connection.close()
-    files = DatabaseFiles(db_id="shop", sqlite_path=path)
+    files = DatabaseFiles(db_id="shop", sqlite_path=shop_file(tmp_path))
     schema = read_schema(files, n_examples=0)
     prompts = [
         fit_prompt(

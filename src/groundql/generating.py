@@ -11,7 +11,7 @@ from groundql.databases.schema import read_schema
 from groundql.databases.values import Matches, nearest_values, value_source
 from groundql.errors import AskedWrongly, PromptTooLong
 from groundql.models.chat import encode_part, turns_of
-from groundql.models.exported import read_exported
+from groundql.models.exported import Exported, read_exported
 from groundql.models.source import find_base, is_run
 from groundql.prompts.budget import fit_prompt
 from groundql.prompts.render import prompt_fingerprint
@@ -21,6 +21,7 @@ from groundql.selecting import Asked, complete
 if TYPE_CHECKING:
     from groundql.decoding.vllm_engine import VllmModel
     from groundql.models.load import LoadedModel
+    from groundql.training.run_folder import RunInfo
 
 ROOM_FOR_REPAIR = 512  # tokens by which a failed query and the engine's message lengthen a prompt
 
@@ -79,12 +80,9 @@ def load_writer(
         settings = ModelSettings.model_validate({**settings.model_dump(), "quantization": quantization})
     tokenizer = load_tokenizer(source)
     turns = turns_of(tokenizer)
+    if trained:
+        _check_prompt(name, trained, turns)
     prompt = trained.prompt if trained else prompt or PromptSettings()
-    if trained and trained.prompt_fingerprint != prompt_fingerprint(prompt, turns):
-        raise AskedWrongly(
-            f"{name} was trained with prompt {trained.prompt_fingerprint}, this version renders "
-            f"{prompt_fingerprint(prompt, turns)}: use the version that trained it ({trained.versions.get('groundql')})"
-        )
     if generation and generation.engine == "vllm":
         from groundql.decoding.vllm_engine import load_vllm
 
@@ -103,6 +101,16 @@ def load_writer(
         model = merge_dense(model)
     loaded = LoadedModel(model=model, tokenizer=tokenizer, dtype=model.dtype, device=device)
     return Writer(loaded=loaded, turns=turns, prompt=prompt)
+
+
+def _check_prompt(name: str, trained: "RunInfo | Exported", turns: Turns) -> None:
+    """The prompt is rendered as it was in training; else AskedWrongly."""
+    rendered = prompt_fingerprint(trained.prompt, turns)
+    if trained.prompt_fingerprint != rendered:
+        raise AskedWrongly(
+            f"{name} was trained with prompt {trained.prompt_fingerprint}, this version renders "
+            f"{rendered}: use the version that trained it ({trained.versions.get('groundql')})"
+        )
 
 
 def read_schemas(data: DataSet, n_examples: int) -> dict[str, Schema]:

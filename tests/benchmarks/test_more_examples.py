@@ -1,7 +1,5 @@
 """A row's further examples: which of a model's texts become labels, and which questions stand twice."""
 
-import sqlite3
-
 import pytest
 
 pytest.importorskip("torch")
@@ -12,7 +10,7 @@ from groundql.encoding import encode_labels
 from groundql.models.chat import turns_of
 from groundql.records import Completion, DatabaseFiles, DataSet, Question
 from groundql.training.examples import Example
-from tests.small_data import SHOP
+from tests.small_data import shop_file
 from tests.tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -22,12 +20,8 @@ GOLD = "SELECT name FROM product"
 
 @pytest.fixture
 def data(tmp_path):
-    path = tmp_path / "shop.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.executescript(SHOP)
-    connection.close()
     question = Question(question_id="spider/0", db_id="shop", text="Which products?", gold_sql=GOLD)
-    files = DatabaseFiles(db_id="shop", sqlite_path=path)
+    files = DatabaseFiles(db_id="shop", sqlite_path=shop_file(tmp_path))
     return DataSet(
         spec="shop", name="spider", split="train", questions=(question,), databases={"shop": files}
     )

@@ -10,7 +10,7 @@ from groundql.answer import Assistant
 from groundql.config import GenerationSettings
 from tests.command import groundql
 from tests.scripted import scripted_writer
-from tests.small_data import SHOP
+from tests.small_data import shop_file
 from tests.tiny import save_tiny
 
 SETTINGS = GenerationSettings(max_new_tokens=120)
@@ -24,11 +24,7 @@ def ask(written, database, question, **limits):
 
 @pytest.fixture
 def shop(tmp_path):
-    path = tmp_path / "shop.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.executescript(SHOP)
-    connection.close()
-    return path
+    return shop_file(tmp_path)
 
 
 def test_a_query_that_binds_is_run_and_its_rows_come_back(shop):

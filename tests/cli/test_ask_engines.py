@@ -1,13 +1,11 @@
 """One loaded model on databases of several engines: each query in the engine's own SQL, checked by the engine itself."""
 
-import sqlite3
-
 import pytest
 
 from groundql.answer import Assistant
 from groundql.config import GenerationSettings
 from tests.scripted import scripted_writer
-from tests.small_data import SHOP
+from tests.small_data import SHOP, shop_file
 
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install 'groundql[duckdb]'")
 
@@ -20,10 +18,7 @@ def places(tmp_path):
     """A shop as DuckDB file, with true dates, and as SQLite file."""
     with duckdb.connect(str(tmp_path / "shop.duckdb")) as connection:
         connection.execute(SHOP.replace("day TEXT", "day DATE"))
-    with sqlite3.connect(tmp_path / "shop.sqlite") as connection:
-        connection.executescript(SHOP)
-    connection.close()
-    return tmp_path / "shop.duckdb", tmp_path / "shop.sqlite"
+    return tmp_path / "shop.duckdb", shop_file(tmp_path)
 
 
 @pytest.mark.parametrize("settings", [FREE, GROUNDED], ids=["free", "grounded"])

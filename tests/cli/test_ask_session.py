@@ -13,19 +13,13 @@ from groundql.cli.session import history_path, run_session
 from groundql.records import Outcome, Strain
 from tests.command import groundql
 from tests.scripted_assistant import ScriptedAssistant
-from tests.small_data import SHOP
+from tests.small_data import shop_file
 from tests.tiny import save_tiny
 
 
 @pytest.fixture
 def shop(tmp_path):
-    import sqlite3
-
-    path = tmp_path / "shop.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.executescript(SHOP)
-    connection.close()
-    return path
+    return shop_file(tmp_path)
 
 
 def session(shop, *lines):

@@ -8,10 +8,8 @@ from groundql.answer import Assistant
 from groundql.config import GenerationSettings
 from groundql.questions.load import load_data
 from tests.command import groundql
-from tests.postgres_server import as_reader, make_reader, postgres_server
+from tests.postgres_server import as_reader, prepared_postgres
 from tests.scripted import scripted_writer
-
-psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'")
 
 MILL = """
 CREATE TABLE mill (mill_id integer PRIMARY KEY, name text NOT NULL, "River" varchar(30), built date);
@@ -24,10 +22,7 @@ INSERT INTO sack SELECT i, 1 + i % 6, (ARRAY['rye', 'oat', 'wheat'])[1 + i % 3],
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as superuser:
-        with psycopg.connect(superuser, autocommit=True) as connection:
-            connection.execute(MILL)
-            make_reader(connection)
+    with prepared_postgres(tmp_path_factory.mktemp("postgres"), MILL) as superuser:
         yield as_reader(superuser)
 
 

@@ -15,7 +15,7 @@ from groundql.pipeline import judge_completions
 from groundql.questions.load import load_data
 from groundql.records import Completion, ForeignKey, Verdict
 from groundql.verdicts.judge import Judging
-from tests.postgres_server import as_reader, make_reader, postgres_server
+from tests.postgres_server import as_reader, prepared_postgres
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'")
 
@@ -103,10 +103,7 @@ EFFECTS = [attack for attack in ATTACKS if attack[0] == "refused"]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of the superuser's shop on a PostgreSQL of Debian's package, in a temporary folder, on loopback."""
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(SHOP)
-            make_reader(connection)
+    with prepared_postgres(tmp_path_factory.mktemp("postgres"), SHOP) as url:
         yield url
 
 

@@ -9,7 +9,7 @@ from groundql.databases.open_database import OpenDatabase
 from groundql.databases.translate import engine_sql, from_engine_sql
 from groundql.prompts.dialect import canonical_sql
 from groundql.records import Column, Schema, Table
-from tests.postgres_server import as_reader, make_reader, postgres_server
+from tests.postgres_server import as_reader, prepared_postgres
 
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install 'groundql[duckdb]'")
 
@@ -85,13 +85,11 @@ def duck(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory):
-    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(TABLES)
-            make_reader(connection)
-        with OpenDatabase(as_reader(url)) as database:
-            yield database
+    with (
+        prepared_postgres(tmp_path_factory.mktemp("postgres"), TABLES) as url,
+        OpenDatabase(as_reader(url)) as database,
+    ):
+        yield database
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from groundql.answer import Assistant
 from groundql.config import GenerationSettings
-from tests.postgres_server import as_reader, make_reader, postgres_server
+from tests.postgres_server import as_reader, prepared_postgres
 from tests.scripted import scripted_writer
 from tests.serving.served import client_of, desk_on, make_databases
 
@@ -81,13 +81,7 @@ def duckdb_place(folder):
 
 @pytest.fixture(scope="module")
 def postgres_place(tmp_path_factory):
-    psycopg = pytest.importorskip(
-        "psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'"
-    )
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(TABLES)
-            make_reader(connection)
+    with prepared_postgres(tmp_path_factory.mktemp("postgres"), TABLES) as url:
         yield as_reader(url)
 
 

@@ -12,13 +12,21 @@ pytest.importorskip("mcp", reason="the package mcp is not installed: pip install
 
 from groundql.answer import OpenDatabase
 from groundql.serving.mcp import ReplyLimits, build_server
-from tests.postgres_server import as_reader, make_reader, postgres_server
+from tests.postgres_server import as_reader, prepared_postgres
 from tests.serving.mcp_client import call, started
 
 SETUP = """
 CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT, balance REAL);
 INSERT INTO account VALUES (1, 'Ada', 10.0), (2, 'Bo', 20.0);
 CREATE VIEW rich AS SELECT * FROM account WHERE balance > 15;
+"""
+POSTGRES_SETUP = """
+CREATE TABLE account (id int, owner text, balance real);
+CREATE TABLE book (id int);
+CREATE SEQUENCE numbers;
+CREATE EXTENSION dblink;
+INSERT INTO account VALUES (1, 'Ada', 10), (2, 'Bo', 20);
+INSERT INTO book VALUES (1);
 """
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
 # (where it was published, what is sent, how the reply begins)
@@ -217,17 +225,9 @@ def test_a_file_that_another_program_holds_is_told_in_words(sqlite_file):
 @pytest.fixture(scope="module")
 def on_postgres(tmp_path_factory):
     """Replies on a PostgreSQL that is started for it, as the role that docs/engines.md makes."""
-    psycopg = pytest.importorskip(
-        "psycopg", reason="psycopg is not installed: pip install 'groundql[postgres]'"
-    )
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("CREATE TABLE account (id int, owner text, balance real)")
-            connection.execute("CREATE TABLE book (id int); CREATE SEQUENCE numbers; CREATE EXTENSION dblink")
-            connection.execute(
-                "INSERT INTO account VALUES (1, 'Ada', 10), (2, 'Bo', 20); INSERT INTO book VALUES (1)"
-            )
-            make_reader(connection)
+    with prepared_postgres(tmp_path_factory.mktemp("postgres"), POSTGRES_SETUP) as url:
+        import psycopg
+
         replies = attacked(started("mcp", as_reader(url), "--deadline-s", "3"), POSTGRES)
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT count(*) FROM book").fetchall() == [(1,)]

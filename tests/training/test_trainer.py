@@ -12,12 +12,15 @@ import pytest
 import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from groundql.config import Config, GenerationSettings, LoraSettings
 from groundql.decoding.engine import decode
 from groundql.errors import SettingError, TrainingStopped
 from groundql.records import Prompt
-from groundql.training.trainer import add_lora, train_adapter
+from groundql.training.fused import head
+from groundql.training.trainer import SqlTrainer, add_lora, train_adapter
 from tests.command import groundql
 from tests.mostly_slow import first_fast
 from tests.small_data import write_config
@@ -346,3 +349,35 @@ def test_the_time_limit_stops_after_the_step_it_falls_in_and_the_count_says_so(t
     assert (cut.n_steps, cut.n_planned_steps) == (1, 2 * N_PACKS)
     assert whole.n_steps == whole.n_planned_steps == 2 * N_PACKS
     assert cut.trained_tokens == pytest.approx(whole.trained_tokens / whole.n_steps, abs=1)
+
+
+class LogitRows(TorchDispatchMode):
+    """Rows of every tensor as wide as the vocabulary that is made meanwhile; `weight`, the head's, and its views are not."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight, self.found = weight, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for one in tree_leaves(made):
+            is_tensor = isinstance(one, torch.Tensor) and one.dim() > 1
+            if is_tensor and one.shape[-1] == len(self.weight) and one.data_ptr() != self.weight.data_ptr():
+                self.found.add(one.shape[:-1].numel())
+        return made
+
+
+@pytest.mark.parametrize("way", [{"dropout": 0.0}, {"dropout": 0.1}, {"packing": "none", "batch_size": 2}])
+def test_the_dev_loss_makes_no_more_logits_at_once_than_a_training_step(tmp_path, monkeypatch, way):
+    model = with_lora(dropout=way.get("dropout", 0.1))
+    weight = model.get_base_model().lm_head.weight
+    monkeypatch.setattr(head, "LOGITS_AT_ONCE", 5 * len(weight))
+    watched, dev_loss = LogitRows(weight), SqlTrainer._dev_loss
+
+    def watch(trainer):
+        with watched:
+            return dev_loss(trainer)
+
+    monkeypatch.setattr(SqlTrainer, "_dev_loss", watch)
+    train(tmp_path / "run", model=model, dev=EXAMPLES[:3], epochs=1, select_by="loss", **way)
+    assert max(watched.found) == 5

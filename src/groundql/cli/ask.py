@@ -1,8 +1,8 @@
 """groundql ask: one question on a database, those of a pipe, or a session; prints the SQL, its rows and how sure it is."""
 
 import sys
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from groundql.cli.progress import say
 from groundql.config import GenerationSettings
 from groundql.errors import AskedWrongly
 from groundql.models.catalog import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from groundql.answer import Answer, Assistant
+    from groundql.databases.open_database import OpenDatabase
 
 VOTE_TEMPERATURE = 0.7  # of the texts that vote; without a vote the best token is taken each time
 
@@ -72,24 +76,35 @@ def ask(
             run_session(assistant, opened, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows)
             return
         n_failed = 0
-        for text in [question] if question is not None else _lines(sys.stdin):
-            if question is None:  # one that cannot be asked leaves those after it
-                (answer,) = assistant.ask_many(
-                    [(opened, text, evidence)], deadline_s=deadline_s, max_rows=max_rows
-                )
-            else:
-                answer = assistant.ask(
-                    opened, text, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows
-                )
+        for answer in _answers(
+            assistant, opened, question, evidence, deadline_s=deadline_s, max_rows=max_rows
+        ):
             n_failed += bool(answer.reason)
             if json_:
                 print(answer.model_dump_json(), flush=True)
             else:
                 if question is None:
-                    print(f"? {text}")
+                    print(f"? {answer.question}")
                 print_answer(answer)
     if n_failed:
         raise typer.Exit(1)
+
+
+def _answers(
+    assistant: "Assistant",
+    database: "OpenDatabase",
+    question: str | None,
+    evidence: str,
+    *,
+    deadline_s: float,
+    max_rows: int,
+) -> Iterator["Answer"]:
+    """The answer to the question; without one to each line of stdin, where one that cannot be asked leaves those after it."""
+    if question is not None:
+        yield assistant.ask(database, question, evidence=evidence, deadline_s=deadline_s, max_rows=max_rows)
+        return
+    for text in _lines(sys.stdin):
+        yield from assistant.ask_many([(database, text, evidence)], deadline_s=deadline_s, max_rows=max_rows)
 
 
 def _lines(stream: Iterable[str]) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """groundql generate: a model's SQL for every question of a data set, as predictions.jsonl."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from groundql.cli.progress import progress, say
 from groundql.config import GenerationSettings
 from groundql.errors import DependencyMissing
 from groundql.questions.load import load_data
-from groundql.records import write_jsonl
+from groundql.records import Completion, DataSet, write_jsonl
 
 
 class Engine(StrEnum):
@@ -27,6 +28,15 @@ class Unfinished(StrEnum):
 
     CLOSE = "close"
     ABSTAIN = "abstain"
+
+
+EngineOption = Annotated[
+    Engine, typer.Option(help="vllm: grammar and gate without the scope tracker; needs groundql[vllm].")
+]
+UnfinishedOption = Annotated[
+    Unfinished,
+    typer.Option(help="A grounded query that does not end by itself: closed, and marked; or none."),
+]
 
 
 @app.command()
@@ -46,13 +56,8 @@ def generate(
     decoding: Annotated[
         Decoding, typer.Option(help="grounded: no query that does not bind to the schema is ever written.")
     ] = Decoding.FREE,
-    unfinished: Annotated[
-        Unfinished,
-        typer.Option(help="A grounded query that does not end by itself: closed, and marked; or none."),
-    ] = Unfinished.CLOSE,
-    engine: Annotated[
-        Engine, typer.Option(help="vllm: grammar and gate without the scope tracker; needs groundql[vllm].")
-    ] = Engine.OWN,
+    unfinished: UnfinishedOption = Unfinished.CLOSE,
+    engine: EngineOption = Engine.OWN,
     samples: Annotated[
         int, typer.Option(min=1, help="Texts a question; the result that most agree on is taken.")
     ] = 1,
@@ -81,8 +86,6 @@ def generate(
     if limit is not None:
         questions = questions.model_copy(update={"questions": questions.questions[:limit]})
     require_torch("generate")
-    from groundql.generating import check_settings, load_writer, write_completions
-
     settings = GenerationSettings(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
@@ -96,27 +99,42 @@ def generate(
         repair=repair,
         processes=processes,
     )
+    _write(model, questions, out, settings, merge=merge)
+
+
+def _write(
+    model: str, questions: DataSet, out: Path, settings: GenerationSettings, *, merge: bool | None
+) -> None:
+    """Prompts and predictions into their files, and how the texts ended on stdout."""
+    from groundql.generating import check_settings, load_writer, write_completions
+
     check_settings(settings, questions)
     writer = load_writer(model, merge=merge, generation=settings)
-    say(f"{model} on {data}: {len(questions.questions)} questions, {len(questions.databases)} databases")
-    with progress("generate", len(questions.questions)) as advance:
+    n, n_databases = len(questions.questions), len(questions.databases)
+    say(f"{model} on {questions.spec}: {n} questions, {n_databases} databases")
+    with progress("generate", n) as advance:
         prompts, completions = write_completions(
             writer.loaded.model, writer, questions, settings=settings, on_progress=advance
         )
     write_jsonl(out.parent / "prompts.jsonl", prompts)
     write_jsonl(out, completions)
+    _print_counts(completions, settings)
+    print(f"predictions  {out}")
+
+
+def _print_counts(completions: Sequence[Completion], settings: GenerationSettings) -> None:
+    """How the texts ended, a line each."""
     n_shrunk = sum(bool(c.shrunk) for c in completions)
     n_cut = sum(not c.stopped for c in completions)
-    n_abstained = sum(c.status == "abstained" for c in completions)
     print(f"questions    {len(completions)}")
     print(f"with SQL     {sum(c.sql is not None for c in completions)}")
-    if decoding is Decoding.GROUNDED:
+    if settings.decoding == "grounded":
+        n_abstained = sum(c.status == "abstained" for c in completions)
         n_closed = sum(c.closed_at is not None for c in completions)
         print(f"abstained    {n_abstained}   no query was found that binds")
         print(f"closed       {n_closed}   did not end by themselves")
-    print(f"at the limit {n_cut}   of {max_new_tokens} new tokens")
+    print(f"at the limit {n_cut}   of {settings.max_new_tokens} new tokens")
     print(f"shrunk       {n_shrunk}   prompts that left something out to fit")
-    print(f"predictions  {out}")
 
 
 def require_torch(verb: str, *more: str) -> None:

@@ -5,7 +5,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,10 +14,14 @@ from groundql.cli.progress import progress, say
 from groundql.errors import SettingError
 from groundql.records import DataSet, Verdict, write_jsonl, write_text
 
+if TYPE_CHECKING:
+    from groundql.verdicts.cases import Judging
+    from groundql.verdicts.predictions import Predictions
+    from groundql.verdicts.resume import Partial
+
 N_IDS_SHOWN = 8
 
 
-# Longer than our limit: half of it is the options with their help, which Typer reads from the signature.
 @app.command()
 def judge(
     predictions: Annotated[
@@ -45,12 +49,9 @@ def judge(
     ladder_only: Annotated[bool, typer.Option("--ladder-only", help="Only the rungs: fastest.")] = False,
 ) -> None:
     """Judge predicted SQL: extracted, parsed, read-only, grounded, ran, and equal to the gold's rows."""
-    from groundql.pipeline import judge_completions, load_predictions
+    from groundql.pipeline import load_predictions
     from groundql.questions.load import load_data
-    from groundql.reports.tally import rung_table, tally
-    from groundql.reports.trust import trust_lines
     from groundql.verdicts.cases import Judging
-    from groundql.verdicts.predictions import match_completions
     from groundql.verdicts.resume import Partial, run_fingerprint
 
     if deadline_s <= 0 or max_rows < 1 or workers < 1 or timings < 0 or instances < 0:
@@ -69,20 +70,38 @@ def judge(
         spider=questions.name == "spider" and not ladder_only,
     )
     given = load_predictions(predictions, questions)
+    misfits = _misfits(questions, given)
+    _say_what_is_given(predictions, given, misfits, questions)
+    partial = Partial(out, run_fingerprint(questions, given.completions, settings)) if out else None
+    with partial or contextlib.nullcontext():
+        verdicts = _judge_the_rest(questions, given, settings, partial)
+    found = _tally(questions, given, misfits, verdicts)
+    if out and partial:
+        write_jsonl(out / "verdicts.jsonl", verdicts)
+        write_text(out / "tally.json", _json(found))
+        partial.remove()
+    typer.echo(_json(found) if as_json else _table(found, out), nl=False)
+
+
+def _misfits(questions: DataSet, given: "Predictions") -> dict[str, tuple[str, ...]]:
+    """By what is wrong, the ids of predictions that do not fit a question, and of questions without one."""
+    from groundql.verdicts.predictions import match_completions
+
     matched = match_completions(questions, given.completions)
-    misfits = {what: getattr(matched, what) for what in ("missing", "extra", "doubled", "other_database")}
-    _say_what_is_given(predictions, len(given.completions), given.format, given.notes, misfits, questions)
-    with contextlib.ExitStack() as stack:
-        partial = None
-        if out is not None:
-            partial = stack.enter_context(
-                Partial(out, run_fingerprint(questions, given.completions, settings))
-            )
-        known = partial.known if partial else []
-        if known:
-            say(f"resumed: {len(known)} verdicts of a run that was cut short stand in {out}")
-        done = len(known)
-        advance = stack.enter_context(progress("judge", len(questions.questions)))
+    return {what: getattr(matched, what) for what in ("missing", "extra", "doubled", "other_database")}
+
+
+def _judge_the_rest(
+    questions: DataSet, given: "Predictions", settings: "Judging", partial: "Partial | None"
+) -> list[Verdict]:
+    """A verdict for each question: those that `partial` knows as they are, the others kept there as they come."""
+    from groundql.pipeline import judge_completions
+
+    known = partial.known if partial else []
+    if partial and known:
+        say(f"resumed: {len(known)} verdicts of a run that was cut short stand in {partial.path.parent}")
+    done = len(known)
+    with progress("judge", len(questions.questions)) as advance:
 
         def keep(verdict: Verdict) -> None:
             nonlocal done
@@ -91,7 +110,7 @@ def judge(
             if partial:
                 partial.add(verdict)
 
-        verdicts = judge_completions(
+        return judge_completions(
             questions,
             given.completions,
             settings,
@@ -99,41 +118,51 @@ def judge(
             known=known,
             on_verdict=keep,
         )
-    tallied = tally(verdicts)
+
+
+def _tally(
+    questions: DataSet,
+    given: "Predictions",
+    misfits: dict[str, tuple[str, ...]],
+    verdicts: Sequence[Verdict],
+) -> dict[str, Any]:
+    """What `tally.json` holds."""
+    from groundql.reports.tally import tally
+    from groundql.reports.trust import trust_lines
+
     found = {
-        **tallied,
+        **tally(verdicts),
         "data": questions.spec,
         "predictions": {"format": given.format, **{what: list(ids) for what, ids in misfits.items()}},
     }
     trust = trust_lines(verdicts, questions.n_drafted) if questions.n_drafted is not None else []
-    if trust:
-        found["trust"] = trust
-    if out is not None and partial is not None:
-        write_jsonl(out / "verdicts.jsonl", verdicts)
-        write_text(out / "tally.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-        partial.remove()
-    if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-        return
-    typer.echo(rung_table(tallied), nl=False)
-    if trust:
-        typer.echo("\nhow far to trust this\n" + "\n".join(textwrap.fill(line, 100) for line in trust) + "\n")
-    if out is not None:
-        typer.echo(f"verdicts   {out / 'verdicts.jsonl'}")
+    return {**found, "trust": trust} if trust else found
+
+
+def _json(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _table(found: dict[str, Any], out: Path | None) -> str:
+    """What is printed for people."""
+    from groundql.reports.tally import rung_table
+
+    text = rung_table(found)
+    if "trust" in found:
+        lines = [textwrap.fill(line, 100) for line in found["trust"]]
+        text += "\nhow far to trust this\n" + "\n".join(lines) + "\n\n"
+    return text + (f"verdicts   {out / 'verdicts.jsonl'}\n" if out else "")
 
 
 def _say_what_is_given(
-    path: Path,
-    n_completions: int,
-    file_format: str,
-    notes: Sequence[str],
-    misfits: dict[str, tuple[str, ...]],
-    questions: DataSet,
+    path: Path, given: "Predictions", misfits: dict[str, tuple[str, ...]], questions: DataSet
 ) -> None:
     """First lines on stderr: what will be judged, and which predictions do not fit a question."""
     n = len(questions.questions)
-    say(f"{path}: {n_completions} predictions, format {file_format}; {questions.spec}: {n} questions")
-    for note in notes:
+    say(
+        f"{path}: {len(given.completions)} predictions, format {given.format}; {questions.spec}: {n} questions"
+    )
+    for note in given.notes:
         say(f"note: {note}")
     for what, ids in misfits.items():
         if ids:

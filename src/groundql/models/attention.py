@@ -79,18 +79,10 @@ def grouped_prefix_attention(
     by_row = query.reshape(n_batch * n_kv, shared, depth)
     by_group = query.reshape(n_groups, n_rows, n_kv, shared, depth).transpose(1, 2)
     by_group = by_group.reshape(n_groups * n_kv, n_rows * shared, depth)
-    on_prefix = torch.baddbmm(
-        prefix_bias,
-        by_group,
-        prefix_key.reshape(n_groups * n_kv, n_prefix, depth).transpose(1, 2),
-        alpha=scale,
-    )
-    on_own = torch.baddbmm(
-        own_bias,
-        by_row,
-        key.reshape(n_batch * n_kv, n_own, depth).transpose(1, 2),
-        alpha=scale,
-    )
+    prefix_keys = prefix_key.reshape(n_groups * n_kv, n_prefix, depth).transpose(1, 2)
+    on_prefix = torch.baddbmm(prefix_bias, by_group, prefix_keys, alpha=scale)
+    own_keys = key.reshape(n_batch * n_kv, n_own, depth).transpose(1, 2)
+    on_own = torch.baddbmm(own_bias, by_row, own_keys, alpha=scale)
     scores = torch.cat(
         [
             on_prefix.view(n_groups, n_kv, n_rows, shared, n_prefix),

@@ -1,7 +1,7 @@
 """Entries of a question file, each with its place, so that a fault names file, line and next step."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -74,20 +74,17 @@ def read_json_entries(path: Path) -> list[Entry]:
     content = read_json(path)
     if not isinstance(content, list):
         raise DataError(f"{path} is not a list of questions; a JSON Lines file is read as jsonl:{path}")
-    entries = []
-    for row, values in enumerate(content):
-        where = f"{path}, entry {row} (counted from 0)"
-        if not isinstance(values, dict):
-            raise DataError(f"{where}: not an object with `question` and `db_id`")
-        entries.append(Entry(where, values))
-    if not entries:
-        raise DataError(f"{path} holds no question")
-    return entries
+    rows = ((f"{path}, entry {row} (counted from 0)", values) for row, values in enumerate(content))
+    return _entries(path, rows)
 
 
 def read_json_lines(path: Path) -> list[Entry]:
     """The objects of a JSON Lines file; blank lines are passed over. DataError names the line that is no object."""
-    entries = []
+    return _entries(path, _json_lines(path))
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Where each line stands, and its value."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -99,6 +96,13 @@ def read_json_lines(path: Path) -> list[Entry]:
             raise DataError(
                 f"{where}: not valid JSON ({error.msg} at character {error.colno}){hint}"
             ) from None
+        yield where, values
+
+
+def _entries(path: Path, found: Iterable[tuple[str, Any]]) -> list[Entry]:
+    """An entry for each place and value; DataError where a value is no object, or there is none."""
+    entries = []
+    for where, values in found:
         if not isinstance(values, dict):
             raise DataError(f"{where}: not an object with `question` and `db_id`")
         entries.append(Entry(where, values))
