@@ -16,6 +16,7 @@ from groundql.training.examples import Example
 from groundql.training.trainer import add_lora, train_adapter
 from tests.models.test_catalog import config_of
 
+SEGMENTS_MIB = 64  # a few of the allocator's segments: of a small model that is more than a tenth
 RECIPES = {
     "packs that keep nothing": {"pack_tokens": 4096, "checkpointing": True, "cuda_graph": False},
     "large packs that keep nothing": {"pack_tokens": 8192, "checkpointing": True, "cuda_graph": False},
@@ -44,7 +45,8 @@ def test_the_measured_peak_is_within_10_percent_of_the_plan(name, recipe, tmp_pa
     device = torch.device("cuda", 0)
     measured_mib = train_peak_mib(CATALOG[name], config, examples, tmp_path, device, plan)
     print(f"{name}, {recipe}: planned {plan.peak_mib:,.0f} MiB, measured {measured_mib:,.0f}")
-    assert abs(plan.excess(measured_mib)) < 0.10
+    off_mib = abs(plan.peak_mib - measured_mib)
+    assert off_mib < max(0.10 * measured_mib, SEGMENTS_MIB)
 
 
 def test_the_measurement_itself_runs_where_there_is_no_gpu(tmp_path):

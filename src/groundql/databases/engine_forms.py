@@ -4,12 +4,14 @@ import re
 
 from sqlglot import exp
 
+from groundql.databases.engine_comparisons import COMPARED, compare_as_sqlite
 from groundql.databases.engine_kinds import Kinds
+from groundql.databases.engine_numbers import leading_number, undo_numbers
 from groundql.records import Dialect, Schema
 
-COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
 TEXTUAL = (exp.Substring, exp.Upper, exp.Lower, exp.Trim, exp.Length, exp.Replace, exp.StrPosition)
 TRUTHS = (*COMPARED, exp.And, exp.Or, exp.Not, exp.Like, exp.In, exp.Is, exp.Between, exp.Column)
+CALCULATED = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Round, exp.Abs)
 SUMMED = (exp.Sum, exp.Avg, exp.Min, exp.Max)
 JULIAN_EPOCH = "2440587.5"  # the Julian day of 1970-01-01
 STEP = re.compile(r"\s*([+-]?)(\d+)\s+(second|minute|hour|day|month|year)s?\s*", re.IGNORECASE)
@@ -20,6 +22,8 @@ def to_engine(tree: exp.Query, schema: Schema, dialect: Dialect) -> exp.Query:
     """`tree`, read as SQLite, changed in place."""
     kinds = Kinds(schema)
     for node in reversed(list(tree.walk())):  # what is inside comes first
+        if isinstance(node, CALCULATED):
+            _calculated(node, kinds, dialect)
         if isinstance(node, exp.Like):
             _as_text(node, "this", kinds)
             pattern = exp.ILike(this=node.this, expression=node.expression, negate=node.args.get("negate"))
@@ -33,10 +37,8 @@ def to_engine(tree: exp.Query, schema: Schema, dialect: Dialect) -> exp.Query:
             _as_text(node, "expression", kinds)
         elif isinstance(node, exp.GroupConcat):
             _as_text(node, "this", kinds)
-        elif isinstance(node, COMPARED):
-            _compared(node, kinds)
-        elif isinstance(node, exp.In):
-            _listed(node, kinds)
+        elif isinstance(node, (*COMPARED, exp.Between, exp.In, exp.Case)):
+            compare_as_sqlite(node, kinds)
         elif isinstance(node, SUMMED):
             _summed(node, kinds, dialect)
         elif isinstance(node, exp.Div):
@@ -84,6 +86,7 @@ def without_engine_forms(tree: exp.Query, schema: Schema) -> exp.Query:
             node.set("nulls_first", not node.args.get("desc"))
         elif isinstance(node, exp.Paren) and (moment := _of_julian(node.this)) is not None:
             node.replace(exp.Anonymous(this="JULIANDAY", expressions=[moment]))
+    undo_numbers(tree)
     _undo_operands(tree, Kinds(schema))
     return tree
 
@@ -145,22 +148,13 @@ def _from_the_right(node: exp.Substring) -> None:
         node.replace(exp.func("RIGHT", node.this.copy(), start.this.copy()))
 
 
-def _compared(node: exp.Expr, kinds: Kinds) -> None:
-    """`text = 5` compares texts and `truth = 1` truths, as a column's affinity has it in SQLite."""
-    for key, other in (("this", "expression"), ("expression", "this")):
-        literal = node.args[other]
-        if isinstance(literal, exp.Literal) and not literal.is_string:
-            kind = kinds.of(node.args[key])
-            if kind == "text" and isinstance(node.args[key], exp.Column):
-                node.set(other, exp.Literal.string(literal.name))
-            elif kind == "truth" and literal.name in ("0", "1"):
-                node.set(other, exp.Boolean(this=literal.name == "1"))
-        elif (
-            kinds.of(literal) == "time"
-            and kinds.of(node.args[key]) == "text"
-            and not isinstance(node.args[key], exp.Literal)
-        ):
-            node.set(other, exp.cast(literal.copy(), "text"))
+def _calculated(node: exp.Expr, kinds: Kinds, dialect: Dialect) -> None:
+    """Texts and dates in arithmetic as the numbers that they begin with."""
+    for key in ("this", "expression") if isinstance(node, exp.Binary) else ("this",):
+        operand = node.args[key]
+        if kinds.of(operand) == "text" or (kinds.of(operand) == "time" and isinstance(operand, exp.Column)):
+            _as_text(node, key, kinds)
+            node.set(key, leading_number(node.args[key], dialect == "postgres"))
 
 
 def _summed(node: exp.Expr, kinds: Kinds, dialect: Dialect) -> None:
@@ -168,17 +162,9 @@ def _summed(node: exp.Expr, kinds: Kinds, dialect: Dialect) -> None:
     kind = kinds.of(node.this)
     if kind == "truth":
         node.set("this", exp.cast(node.this.copy(), "int"))
-    elif kind == "text" and dialect == "duckdb" and isinstance(node, exp.Sum | exp.Avg):
-        node.set("this", exp.TryCast(this=node.this.copy(), to=exp.DataType.build("double")))
-
-
-def _listed(node: exp.In, kinds: Kinds) -> None:
-    if kinds.of(node.this) == "text" and isinstance(node.this, exp.Column):
-        listed = [
-            exp.Literal.string(one.name) if isinstance(one, exp.Literal) and not one.is_string else one
-            for one in node.expressions
-        ]
-        node.set("expressions", listed)
+    elif kind == "text" and isinstance(node, exp.Sum | exp.Avg):
+        value = node.this.expressions[0] if isinstance(node.this, exp.Distinct) else node.this
+        value.replace(leading_number(value, dialect == "postgres"))
 
 
 def _divided(node: exp.Div, kinds: Kinds, dialect: Dialect) -> None:
@@ -198,14 +184,17 @@ def _cast(node: exp.Cast, kinds: Kinds, dialect: Dialect) -> None:
     """Integers are 64 bits wide, and a fraction is cut off, not rounded."""
     if isinstance(node, exp.TryCast):
         return
-    if node.to.is_type("int"):
-        node.set("to", exp.DataType.build("bigint"))
-        if kinds.of(node.this) in ("number", ""):
-            is_known = kinds.of(node.this) == "number"
-            if is_known:
-                node.set("this", exp.Trunc(this=node.this.copy()))
-    if dialect == "duckdb" and kinds.of(node.this) == "text":
+    kind = kinds.of(node.this)
+    is_integer, is_number = node.to.is_type("int"), kinds.of(node) == "number"
+    if kind == "text" and (is_integer or is_number):
+        node.set("this", leading_number(node.this, dialect == "postgres"))
+        kind = "number"
+    elif kind == "text" and dialect == "duckdb":
         node.replace(exp.TryCast(this=node.this, to=node.to))
+    if is_integer:
+        node.set("to", exp.DataType.build("bigint"))
+        if kind == "number":
+            node.set("this", exp.Trunc(this=node.this.copy()))
 
 
 def _moment(value: exp.Expr, kinds: Kinds, dialect: Dialect, precision: str = "timestamp") -> exp.Expr:

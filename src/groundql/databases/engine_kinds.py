@@ -19,6 +19,7 @@ _PATTERNS: tuple[tuple[str, Kind], ...] = (
 )
 _TEXT = (
     exp.TimeToStr, exp.Substring, exp.Upper, exp.Lower, exp.Trim, exp.DPipe, exp.Replace, exp.GroupConcat, exp.Concat,
+    exp.Right,
 )  # fmt: skip
 _TRUTH = (
     exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.And, exp.Or, exp.Not, exp.Like, exp.ILike, exp.In, exp.Is,
@@ -73,19 +74,13 @@ class Kinds:
             return self._found(node)[1]
         if isinstance(
             node,
-            exp.Paren
-            | exp.Neg
-            | exp.Min
-            | exp.Max
-            | exp.Sum
-            | exp.AnyValue
-            | exp.Distinct
-            | exp.Alias
-            | exp.Window,
+            exp.Paren | exp.Neg | exp.Min | exp.Max | exp.AnyValue | exp.Distinct | exp.Alias | exp.Window,
         ):
             inner = node.expressions[0] if isinstance(node, exp.Distinct) and node.expressions else node.this
             kind = self.of(inner)
-            return "integer" if kind == "truth" and isinstance(node, exp.Sum | exp.Neg) else kind
+            return _counted(kind) if isinstance(node, exp.Neg) else kind
+        if isinstance(node, exp.Sum):
+            return _counted(self.of(node.this))
         if isinstance(node, exp.Add | exp.Sub | exp.Mul | exp.Div | exp.Mod):
             both = {self.of(node.this), self.of(node.expression)}
             return "integer" if both <= {"integer", "truth"} else "number"
@@ -124,6 +119,12 @@ class Kinds:
             block = block.find_ancestor(exp.Select)
         return None, ""
 
+    def declared(self, column: exp.Column) -> str:
+        """The type of a column as the schema has it; "" where it is not known."""
+        block, _ = self._found(column)
+        found = self._declared(column, block) if block is not None else None
+        return found.type if found is not None else ""
+
     def _declared(self, column: exp.Column, block: exp.Select) -> Column | None:
         for source in sources_of(block):
             if not column.table or column.table.lower() == source.alias_or_name.lower():
@@ -131,6 +132,11 @@ class Kinds:
                 if found is not None:
                     return found
         return None
+
+
+def _counted(kind: Kind) -> Kind:
+    """The kind of a sum of values of `kind`."""
+    return "integer" if kind in ("integer", "truth") else "number" if kind else ""
 
 
 def sources_of(block: exp.Select) -> list[exp.Expr]:
