@@ -26,6 +26,7 @@ from transformers import AutoTokenizer
 
 from groundql.config import GenerationSettings, PromptSettings
 from groundql.decoding import batch
+from groundql.decoding.constraint import Vocabulary
 from groundql.decoding.engine import decode, ends_of
 from groundql.decoding.grounded_crew import grounded_crew, vocabulary_of
 from groundql.decoding.schedule import Capacity
@@ -34,6 +35,8 @@ from groundql.generating import Writer, ask_all
 from groundql.models.chat import turns_of
 from groundql.prompts.dialect import canonical_sql
 from groundql.questions.load import load_data
+from groundql.records import DataSet, Turns
+from groundql.selecting import Asked
 
 N_LOGITS = 151_936
 
@@ -173,6 +176,60 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def scripts_of(data: DataSet, asked: Asked, tokenizer: Any, end: int) -> list[list[int]]:
+    """For each prompt the tokens of its gold, canonical where it can be, and the end token."""
+    golds = {question.question_id: question.gold_sql or "" for question in data.questions}
+    scripts = []
+    for prompt in asked.prompts:
+        gold = golds[prompt.question_id]
+        with contextlib.suppress(GroundqlError):
+            gold = canonical_sql(gold, asked.schemas[prompt.db_id])
+        scripts.append([*tokenizer(gold)["input_ids"], end])
+    return scripts
+
+
+def play(device: Device) -> Any:
+    """Put the stand-ins in place; a model for them."""
+    ScriptedSlots.device = device
+    batch.Slots, batch.Stepper, batch.Fetched, batch.Reader = (
+        ScriptedSlots,
+        ScriptedStepper,
+        ScriptedFetched,
+        NoReader,
+    )
+    config = SimpleNamespace(vocab_size=N_LOGITS, _attn_implementation="sdpa")
+    return SimpleNamespace(
+        device=torch.device("cpu"), config=config, set_attn_implementation=lambda name: None
+    )
+
+
+def decode_all(
+    model: Any,
+    tokenizer: Any,
+    turns: Turns,
+    asked: Asked,
+    vocabulary: Vocabulary,
+    options: argparse.Namespace,
+) -> list[Any]:
+    """What is decoded for each prompt."""
+    crew: Any = contextlib.nullcontext()
+    if not options.free:
+        schemas = [asked.schemas[prompt.db_id] for prompt in asked.prompts]
+        crew = grounded_crew(vocabulary, schemas, samples=1, limit=256, n_processes=options.processes)
+    with crew as chooser:
+        decoded = decode(
+            model,
+            tokenizer,
+            asked.prompts,
+            turns,
+            settings=GenerationSettings(max_new_tokens=256),
+            crew=chooser,
+            pace=batch.Pace.on(torch.device("cuda")),
+            capacity=Capacity(options.batch_size, 4_000_000, rows_a_group=8, multiple=64),
+        )
+    return [one for (one,) in decoded]
+
+
 def main() -> None:
     options = arguments()
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer, local_files_only=True)
@@ -182,75 +239,36 @@ def main() -> None:
         data = data.model_copy(update={"questions": data.questions[: options.limit]})
     writer = Writer(loaded=SimpleNamespace(tokenizer=tokenizer), turns=turns, prompt=PromptSettings())
     asked, _ = ask_all(writer, data)
-    golds = {question.question_id: question.gold_sql or "" for question in data.questions}
     ends = ends_of(tokenizer, turns)
-    scripts = []
-    for prompt in asked.prompts:
-        with contextlib.suppress(GroundqlError):
-            golds[prompt.question_id] = canonical_sql(golds[prompt.question_id], asked.schemas[prompt.db_id])
-        scripts.append([*tokenizer(golds[prompt.question_id])["input_ids"], min(ends)])
+    scripts = scripts_of(data, asked, tokenizer, min(ends))
     vocabulary = vocabulary_of(tokenizer, ends, N_LOGITS)
     device = Device(scripts, options.step_ms / 1000, options.refused / 1000)
-    ScriptedSlots.device = device
-    batch.Slots, batch.Stepper, batch.Fetched, batch.Reader = (
-        ScriptedSlots,
-        ScriptedStepper,
-        ScriptedFetched,
-        NoReader,
-    )
-    config = SimpleNamespace(vocab_size=N_LOGITS, _attn_implementation="sdpa")
-    model = SimpleNamespace(
-        device=torch.device("cpu"), config=config, set_attn_implementation=lambda name: None
-    )
-    settings = GenerationSettings(max_new_tokens=256)
-    pace = batch.Pace.on(torch.device("cuda"))
-
-    def work() -> Any:
-        crew: Any = contextlib.nullcontext()
-        if not options.free:
-            schemas = [asked.schemas[prompt.db_id] for prompt in asked.prompts]
-            crew = grounded_crew(vocabulary, schemas, samples=1, limit=256, n_processes=options.processes)
-        with crew as chooser:
-            return decode(
-                model,
-                tokenizer,
-                asked.prompts,
-                turns,
-                settings=settings,
-                crew=chooser,
-                pace=pace,
-                capacity=Capacity(options.batch_size, 4_000_000, rows_a_group=8, multiple=64),
-            )
-
+    model = play(device)
     profiler = cProfile.Profile()
     if options.profile:
         profiler.enable()
     started, cpu_s = time.perf_counter(), time.process_time()
-    decoded = [one for (one,) in work()]
-    seconds = time.perf_counter() - started
+    decoded = decode_all(model, tokenizer, turns, asked, vocabulary, options)
+    seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
     if options.profile:
         profiler.disable()
         pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(30)
     same = sum(list(one.ids) == script[:-1] for one, script in zip(decoded, scripts, strict=True))
-    n_new = sum(len(one.ids) for one in decoded)
-    print(
-        json.dumps(
-            {
-                "data": Path(options.data).name,
-                "way": "free" if options.free else f"grounded, {options.processes} processes",
-                "seconds": round(seconds, 2),
-                "new_tokens": n_new,
-                "steps": device.n_steps,
-                "of_device_s": round(device.n_steps * device.step_s, 2),
-                "device_idle_s": round(device.idle_s, 2),
-                "before_and_after_s": round(seconds - device.idle_s - device.n_steps * device.step_s, 2),
-                "host_cpu_s": round(time.process_time() - cpu_s, 2),
-                "shapes": device.n_shapes,
-                "as_scripted": same,
-                "abstained": sum(one.status == "abstained" for one in decoded),
-            }
-        )
-    )
+    facts = {
+        "data": Path(options.data).name,
+        "way": "free" if options.free else f"grounded, {options.processes} processes",
+        "seconds": round(seconds, 2),
+        "new_tokens": sum(len(one.ids) for one in decoded),
+        "steps": device.n_steps,
+        "of_device_s": round(device.n_steps * device.step_s, 2),
+        "device_idle_s": round(device.idle_s, 2),
+        "before_and_after_s": round(seconds - device.idle_s - device.n_steps * device.step_s, 2),
+        "host_cpu_s": round(cpu_s, 2),
+        "shapes": device.n_shapes,
+        "as_scripted": same,
+        "abstained": sum(one.status == "abstained" for one in decoded),
+    }
+    print(json.dumps(facts))
 
 
 if __name__ == "__main__":

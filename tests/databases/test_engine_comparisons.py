@@ -24,9 +24,7 @@ ROWS = [
 ]
 SCHEMA = Schema(
     db_id="x",
-    tables=(
-        Table(name="x", columns=tuple(Column(name=name, type=kind) for name, kind in COLUMNS.items())),
-    ),
+    tables=(Table(name="x", columns=tuple(Column(name=name, type=kind) for name, kind in COLUMNS.items())),),
 )
 
 
@@ -60,7 +58,9 @@ def postgres(tmp_path_factory):
         postgres_server(tmp_path_factory.mktemp("postgres")) as url,
         psycopg.connect(url.replace("/postgres", "/template1"), autocommit=True) as maker,
     ):
-        maker.execute("CREATE DATABASE bytewise LC_COLLATE 'C' TEMPLATE template0")  # the order of texts is SQLite's
+        maker.execute(
+            "CREATE DATABASE bytewise LC_COLLATE 'C' TEMPLATE template0"
+        )  # the order of texts is SQLite's
         with psycopg.connect(url.replace("/postgres", "/bytewise"), autocommit=True) as connection:
             yield filled(connection, COLUMNS)
 

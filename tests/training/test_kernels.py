@@ -157,17 +157,6 @@ def test_unpacked_weights_with_their_adapter(quant_type, double, n_in, rank, dty
     close(out, weight.float() + added, dtype)
 
 
-SHAPES = (  # heads, key heads, depth; few, as each is a compilation
-    [((4, 2, 16), torch.float32), ((6, 1, 64), torch.float32)]
-    if INTERPRETED
-    else [
-        ((4, 2, 16), torch.float32),
-        ((4, 2, 64), torch.float16),
-        ((14, 2, 64), torch.bfloat16),
-        ((12, 2, 128), torch.bfloat16),
-        ((8, 4, 256), torch.bfloat16),
-    ]
-)
 PACKS = {
     "mixed": [(70, [20, 33, 5]), (10, [9, 8]), (0, [12, 30]), (130, [7] * 12)],
     "one token": [(1, [1])],

@@ -18,7 +18,6 @@ from tests.training.killed import kill_this_process
 from tests.training.several import in_processes
 from tests.training.test_trainer import EXAMPLES, adapter, log, same, train, with_lora
 
-SEVEN = EXAMPLES[:7]  # with two questions a pack: four packs, one of them of a single question
 EVEN = {"epochs": 2, "learning_rate": 0.003, "dropout": 0.0}
 
 
