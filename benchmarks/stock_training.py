@@ -216,20 +216,24 @@ def trl_packed(
             peft_config=_lora(),
             callbacks=[meter],
         )
-        collate = trainer.data_collator
-
-        def counted(batch: list[dict[str, Any]]) -> Any:
-            made = collate(batch)
-            real = sum(len(row["input_ids"]) for row in batch)
-            n_questions = sum(len(row.get("seq_lengths", (1,))) for row in batch)
-            meter.collated(real, n_questions, made["input_ids"].numel())
-            return made
-
-        trainer.data_collator = counted
+        trainer.data_collator = _counted(trainer.data_collator, meter)
         stopped = _train(trainer)
     recipe = f"TRL SFT, {strategy} packing to {pack_tokens:,} tokens, its own defaults"
     left_out = min(budget.questions, len(examples)) - len(rows)
     return {"recipe": recipe, "left_out": left_out, **meter.facts(), "stopped": stopped}
+
+
+def _counted(collate: Callable[[Any], Any], meter: _Meter) -> Callable[[list[dict[str, Any]]], Any]:
+    """`collate` of TRL's packs, told to the meter."""
+
+    def counted(batch: list[dict[str, Any]]) -> Any:
+        made = collate(batch)
+        real = sum(len(row["input_ids"]) for row in batch)
+        n_questions = sum(len(row.get("seq_lengths", (1,))) for row in batch)
+        meter.collated(real, n_questions, made["input_ids"].numel())
+        return made
+
+    return counted
 
 
 def _lora() -> LoraConfig:
