@@ -8,7 +8,7 @@ JSON does not hold are on the page as not run.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.error_table import error_section
 from benchmarks.headline import headline
@@ -224,10 +224,7 @@ def page() -> str:
         parts += [f"### {TITLES[data]}{size}\n", final_table(rows, data)]
     parts += [
         "What they cost:\n",
-        table(
-            ["", "steps", "tokens", "training, s", "peak MiB", "settings", "decoding, s a set"],
-            [[row["label"], *cost_text(row), decoding_text(row)] for row in rows if row.get("judged")],
-        ),
+        cost_table(rows, {"decoding, s a set": decoding_text}),
         "## Chosen on held databases of the training sets\n",
         "12 databases of BIRD train (200 questions) and 20 of Spider train (300) are held out of every row here "
         "(`benchmarks/ablation_data.py`). BIRD train comes without rows: its `ex_strict` is taken on random rows and named "
@@ -243,10 +240,7 @@ def page() -> str:
         parts += [f"### {name[0].upper()}{name[1:]}\n", choice_table(members, choice, base)]
     parts += [
         "### What the rows cost\n",
-        table(
-            ["", "steps", "tokens", "training, s", "peak MiB", "settings"],
-            [[row["label"], *cost_text(row)] for row in choice if row.get("judged")],
-        ),
+        cost_table(choice),
         "MiB of the first 22 rows include about 100 for every row that the same process had trained before: a CUDA graph left its "
         "workspaces behind, which it no longer does.\n",
         "## Loss\n",
@@ -260,6 +254,19 @@ def page() -> str:
         ],
     ]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def cost_table(rows: Sequence[Row], further: Mapping[str, Callable[[Row], str]] | None = None) -> str:
+    """What each row that was run cost, and `further` columns by their heads."""
+    further = further or {}
+    return table(
+        ["", "steps", "tokens", "training, s", "peak MiB", "settings", *further],
+        [
+            [row["label"], *cost_text(row), *(text(row) for text in further.values())]
+            for row in rows
+            if row.get("judged")
+        ],
+    )
 
 
 def decoding_text(row: Row) -> str:
