@@ -28,6 +28,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -54,6 +55,7 @@ N_REPEATS = 7
 N_REPEATS_OF_ALL = 2
 DEADLINE_S = 30.0
 GUARD_ROUNDS = 15
+CACHES: list[str] = []  # folders made here, removed at the end
 Pair = tuple[str, str, str]  # database file, prediction, gold
 
 
@@ -120,6 +122,7 @@ def cpu_s() -> float:
 def empty_cache() -> None:
     """From here on nothing is known of any gold."""
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="groundql-speed-")
+    CACHES.append(os.environ["XDG_CACHE_HOME"])
 
 
 def timed_rows(name: str, data: DataSet, kind: str) -> dict[str, Any]:
@@ -285,4 +288,8 @@ def cpu_model() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        for folder in CACHES:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -36,19 +36,23 @@ def judge_completions(
     by_id = first_by_id(completions)
     verdicts = {verdict.question_id: verdict for verdict in known}
     cases = []
+    databases = data.databases
     for question in data.questions:
-        if question.question_id in verdicts:
+        if verdicts and question.question_id in verdicts:
             continue
         completion = by_id.get(question.question_id)
         official = None
         if completion is not None:
             official = completion.text if is_verbatim else completion.sql or completion.text
-        files = data.databases[question.db_id]
-        cases.append(Case(question=question, completion=completion, files=files, official_sql=official))
+        files = databases[question.db_id]
+        cases.append(Case(question, completion, files, official))
     settings = settings or Judging()
     settings = replace(
         settings, deadline_s=deadline_s or settings.deadline_s, max_rows=max_rows or settings.max_rows
     )
-    for verdict in judge_all(cases, settings, on_verdict):
+    judged = judge_all(cases, settings, on_verdict)
+    if not known:
+        return judged
+    for verdict in judged:
         verdicts[verdict.question_id] = verdict
     return [verdicts[question.question_id] for question in data.questions]

@@ -133,3 +133,21 @@ def test_an_outcome_without_steps_is_unknown_to_who_needs_them(database):
     store.put("SELECT 1", OUTCOME, has_steps=False)
     assert store.get("SELECT 1", **LIMITS) is None
     assert store.get("SELECT 1", **LIMITS, needs_steps=False).vm_steps == 0
+
+
+def test_two_that_began_with_nothing_and_write_one_after_the_other_keep_both(database):
+    first, second = kept(database), kept(database)
+    first.put(SQL, OUTCOME)
+    second.put("SELECT b FROM t", OUTCOME)
+    first.save()
+    second.save()
+    assert kept(database).get(SQL, **LIMITS) == kept(database).get("SELECT b FROM t", **LIMITS) == OUTCOME
+
+
+def test_a_file_that_was_cut_off_is_written_anew_by_the_next_run(database):
+    folder = database.parent / "kept"
+    saved(database)
+    (file,) = folder.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    assert kept(database).get(SQL, **LIMITS) is None
+    assert saved(database).get(SQL, **LIMITS) == OUTCOME

@@ -163,7 +163,8 @@ def lock_down(connection: apsw.Connection, *, quoted_strings: bool) -> None:
 def open_guarded(path: Path | str, *, quoted_strings: bool = False, holds: bool = False) -> Guarded:
     """A locked connection to an existing SQLite file; apsw.CantOpenError where it is not there.
 
-    `holds`: from its first statement on it keeps one state of the file in view, and others from writing it.
+    `holds`: from its first statement on it keeps one state of the file in view, and others from writing it; it is then
+    for one thread alone.
 
     A file in WAL mode without a -wal file beside it is opened as immutable, because SQLite would have to create
     files next to it otherwise.
@@ -173,9 +174,10 @@ def open_guarded(path: Path | str, *, quoted_strings: bool = False, holds: bool 
         header = file.read(20)
     unwritten_wal = header[18:20] == b"\x02\x02" and not Path(name + "-wal").exists()
     uri = f"file:{quote(name)}?mode=ro" + ("&immutable=1" if unwritten_wal else "")
-    connection = Guarded(
-        uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, statementcachesize=0
-    )  # statements are seldom asked twice
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    if holds:
+        flags |= apsw.SQLITE_OPEN_NOMUTEX  # for one thread alone
+    connection = Guarded(uri, flags=flags, statementcachesize=0)  # statements are seldom asked twice
     # no temporary files; before the authorizer, which denies PRAGMA and BEGIN
     connection.execute("PRAGMA temp_store = MEMORY" + ("; BEGIN" if holds else "")).fetchall()
     return connection.guard(quoted_strings=quoted_strings)

@@ -95,14 +95,10 @@ class KeptOutcomes:
         """Write what is new; a folder that cannot be written costs the cache alone."""
         if not self._is_new or self.path is None:
             return
-        body = marshal.dumps(self._read() | self._answers)  # another process may have written meanwhile
         try:
-            folder, name = os.path.split(self.path)
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-            beside = os.path.join(folder, f".{name}.{os.getpid()}")  # noqa: PTH118
-            with open(beside, "wb", buffering=0) as file:  # noqa: PTH123
-                file.write(hashlib.sha256(body).digest() + body)
-            os.replace(beside, self.path)  # noqa: PTH105
+            if not _is_first(self.path, marshal.dumps(self._answers)):
+                # another process may have written meanwhile
+                _replace(self.path, marshal.dumps(self._read() | self._answers))
         except OSError:
             return
         self._is_new = False
@@ -119,3 +115,33 @@ class KeptOutcomes:
         answers: dict[str, bytes] = marshal.loads(body)
         self._n_bytes = len(body)
         return answers
+
+
+def _is_first(path: Path, body: bytes) -> bool:
+    """Whether there was no file yet, and one with this body is there now.
+
+    It is written in place, which takes half the time: one that is cut off holds nothing, as none does.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        try:
+            file = os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+            file = os.open(path, flags, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        os.writev(file, [hashlib.sha256(body).digest(), body])
+    finally:
+        os.close(file)
+    return True
+
+
+def _replace(path: Path, body: bytes) -> None:
+    """Write beside the file, and rename: what it holds is not lost."""
+    folder, name = os.path.split(path)
+    beside = os.path.join(folder, f".{name}.{os.getpid()}")  # noqa: PTH118
+    with open(beside, "wb", buffering=0) as file:  # noqa: PTH123
+        file.write(hashlib.sha256(body).digest() + body)
+    os.replace(beside, path)  # noqa: PTH105

@@ -51,7 +51,7 @@ def judge_all(
     on one database run once, golds among them.
     """
     groups = _groups(cases, settings.n_workers)
-    verdicts: dict[int, Verdict] = {}
+    verdicts: list[Verdict | None] = [None] * len(cases)
 
     def keep(number: int, verdict: Verdict) -> None:
         verdicts[number] = verdict
@@ -71,15 +71,15 @@ def judge_all(
     ):
         for parcels in shared_out(groups, ship, Inside, settings.n_workers):
             for number, parcel in parcels:
-                case = cases[number]
-                keep(number, unpacked(parcel, case.question, case.completion))
+                question, completion, _, _ = cases[number]
+                keep(number, unpacked(parcel, question, completion))
     with Executor(settings.n_workers) as executor:
         for numbers in groups:
-            left = [number for number in numbers if number not in verdicts]
+            left = [number for number in numbers if verdicts[number] is None]
             if left:
                 for position, found in _judge_database([cases[n] for n in left], executor, settings):
                     keep(left[position], _verdict_of(cases[left[position]], found))
-    return [verdicts[number] for number in range(len(cases))]
+    return [verdict for verdict in verdicts if verdict is not None]
 
 
 def _groups(cases: Sequence[Case], n_workers: int) -> list[list[int]]:
@@ -147,12 +147,13 @@ def _judge_database(
 
 def _open(case: Case, texts: dict[str, str], *, has_rows: bool) -> _Open:
     """Which queries the case needs run, none where there are no rows; `texts` learns each as written."""
-    predicted_sql = case.completion.sql if case.completion else None
     if not has_rows:
         return _Open(case, None, None, None, (), 0)
-    gold = _query(case.question.gold_sql, texts)
-    official = _query(case.official_sql, texts)
-    predicted = official if predicted_sql is case.official_sql else _query(predicted_sql, texts)
+    question, completion, _, official_sql = case
+    predicted_sql = completion.sql if completion else None
+    gold = _query(question.gold_sql, texts)
+    official = _query(official_sql, texts)
+    predicted = official if predicted_sql is official_sql else _query(predicted_sql, texts)
     queries: tuple[str, ...] = (predicted,) if predicted else ()
     if official and official != predicted:
         queries += (official,)

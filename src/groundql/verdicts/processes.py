@@ -58,6 +58,9 @@ def shared_out(
     begun = context.Value("i", 0)
     due_s = context.RawArray("d", [float("inf")] * (n_processes + len(tasks)))
     running: dict[Connection, tuple[int, int]] = {}  # (process id, its number)
+    ended: list[
+        int
+    ] = []  # process ids, to be awaited at the end: one that lets go of its memory holds up none
     n_started = 0
 
     def start() -> None:
@@ -89,7 +92,7 @@ def shared_out(
                 assert isinstance(pipe, Connection)
                 kind, body = _message(pipe)
                 if kind in (b"", DONE):
-                    _await(running.pop(pipe)[0])
+                    ended.append(running.pop(pipe)[0])
                     if not kind and begun.value < len(tasks) and n_started < len(due_s):
                         start()
                 elif kind == FAULT:
@@ -106,6 +109,8 @@ def shared_out(
         gc.set_threshold(*threshold)
         for process_id, _ in running.values():
             _kill(process_id)
+            ended.append(process_id)
+        for process_id in ended:
             _await(process_id)
 
 

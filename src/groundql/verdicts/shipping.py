@@ -19,25 +19,9 @@ KNOWN = (
 )
 PREVIEWS = ("gold_result", "predicted_result")
 BESIDE = tuple(name for name in Verdict.model_fields if name not in LADDER + KNOWN + PREVIEWS)
-NOTHING_FOUND = Verdict.unchecked().__dict__  # every field in order
 N_LADDER = len(LADDER)
+NOTHING_FOUND = Verdict.unchecked().__dict__  # every field in order
 _ladder_values = itemgetter(*LADDER)
-
-
-def known_fields(question: Question, completion: Completion | None) -> dict[str, Any]:
-    """The fields of a verdict that both sides know before anything was found; only the first may change then."""
-    fields, answered = question.__dict__, completion.__dict__ if completion else {}  # faster than attributes
-    return {
-        "difficulty": fields["difficulty"],
-        "question_id": fields["question_id"],
-        "db_id": fields["db_id"],
-        "question": fields["text"],
-        "evidence": fields["evidence"],
-        "gold_sql": fields["gold_sql"],
-        "predicted_sql": answered.get("sql"),
-        "abstained": answered.get("status") == "abstained",
-        "strain": answered["strain"].total if answered.get("strain") else None,
-    }
 
 
 def packed(verdict: Verdict) -> Parcel:
@@ -54,10 +38,23 @@ def packed(verdict: Verdict) -> Parcel:
 
 def unpacked(parcel: Parcel, question: Question, completion: Completion | None) -> Verdict:
     """The verdict of which this was found."""
-    fields = NOTHING_FOUND.copy()
-    fields.update(known_fields(question, completion))
-    fields.update(zip(LADDER, parcel, strict=False))  # the previews stand behind
-    gold_parts, predicted_parts, beside = parcel[N_LADDER:]
+    fields, asked = NOTHING_FOUND.copy(), question.__dict__  # faster than attributes
+    fields["question_id"] = asked["question_id"]
+    fields["db_id"] = asked["db_id"]
+    fields["difficulty"] = asked["difficulty"]
+    fields["question"] = asked["text"]
+    fields["evidence"] = asked["evidence"]
+    fields["gold_sql"] = asked["gold_sql"]
+    if completion is not None:
+        answered = completion.__dict__
+        fields["predicted_sql"] = answered["sql"]
+        fields["abstained"] = answered["status"] == "abstained"
+        if answered["strain"]:
+            fields["strain"] = answered["strain"].total
+    rungs, (gold_parts, predicted_parts, beside) = parcel[:N_LADDER], parcel[N_LADDER:]
+    fields["extracted"], fields["sqlglot_accepts"], fields["parsed"], fields["read_only"] = rungs[:4]
+    fields["grounded"], fields["ran"], fields["ex_bird"], fields["ex_strict"] = rungs[4:8]
+    fields["error"], fields["gold_fault"], fields["rows"] = rungs[8:]
     gold = fields["gold_result"] = _preview(gold_parts)
     fields["predicted_result"] = gold if predicted_parts == SAME else _preview(predicted_parts)
     if beside:
