@@ -79,7 +79,7 @@ literals = st.one_of(
 values = st.one_of(
     columns,
     literals,
-    st.sampled_from(["n + 1", "r * 2", "SUBSTR(t, 1, 4)", "LOWER(s)", "LENGTH(t)", "STRFTIME('%Y', day)", "-n"]),
+    st.sampled_from(["n + 1", "r * 2", "SUBSTR(t, 1, 4)", "LOWER(s)", "LENGTH(t)", "STRFTIME('%Y', day)", "-n", "ABS(n)", "DATE(day)"]),
     st.sampled_from(
         ["CAST(t AS INTEGER)", "CAST(s AS REAL)", "CAST(n AS TEXT)", "(SELECT MAX(n) FROM x)", "(SELECT s FROM x WHERE id = 1)"]
     ),

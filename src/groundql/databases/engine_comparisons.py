@@ -102,7 +102,9 @@ def _has_affinity(node: exp.Expr, kinds: Kinds) -> bool:
     if isinstance(node, exp.Column):
         output = kinds.output(node)
         return output is None or _has_affinity(output, kinds)
-    return isinstance(node, exp.Cast)
+    return (
+        isinstance(node, exp.Cast) and kinds.of(node) != "time"
+    )  # what DATE() became: a text without affinity
 
 
 def _numbers(left: exp.Expr, right: exp.Expr, kinds: Kinds) -> Pair:

@@ -79,7 +79,7 @@ class Kinds:
         ):
             inner = node.expressions[0] if isinstance(node, exp.Distinct) and node.expressions else node.this
             kind = self.of(inner)
-            return _counted(kind) if isinstance(node, exp.Neg) else kind
+            return _counted(kind) if isinstance(node, exp.Neg | exp.Abs) else kind
         if isinstance(node, exp.Sum):
             return _counted(self.of(node.this))
         if isinstance(node, exp.Add | exp.Sub | exp.Mul | exp.Div | exp.Mod):
