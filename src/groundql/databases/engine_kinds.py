@@ -75,7 +75,15 @@ class Kinds:
             return kind if block is not None else self.of(self.output(node))
         if isinstance(
             node,
-            exp.Paren | exp.Neg | exp.Min | exp.Max | exp.AnyValue | exp.Distinct | exp.Alias | exp.Window,
+            exp.Paren
+            | exp.Neg
+            | exp.Abs
+            | exp.Min
+            | exp.Max
+            | exp.AnyValue
+            | exp.Distinct
+            | exp.Alias
+            | exp.Window,
         ):
             inner = node.expressions[0] if isinstance(node, exp.Distinct) and node.expressions else node.this
             kind = self.of(inner)
