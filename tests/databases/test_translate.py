@@ -57,6 +57,7 @@ CASES = [
     ("SELECT LENGTH(pages) FROM book WHERE id = 1", [(3,)]),
     ("SELECT IIF(price > 10, 'dear', 'cheap') FROM book WHERE id = 2", [("cheap",)]),
     ("SELECT ROUND(AVG(price), 2) FROM book", [(13.5,)]),
+    ("SELECT ROUND(price, 1) FROM book WHERE id = 1", [(12.5,)]),
     ("SELECT Title FROM book ORDER BY price DESC LIMIT 1 OFFSET 1", [("Tides",)]),
 ]  # fmt: skip
 

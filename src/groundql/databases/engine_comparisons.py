@@ -42,10 +42,13 @@ def compare_as_sqlite(node: exp.Expr, kinds: Kinds) -> None:
         _chosen(node, kinds)
 
 
-def alike(left: exp.Expr, right: exp.Expr, kinds: Kinds) -> Pair:
-    """Both sides as the engine can compare them; as they are where a kind is not known."""
+def alike(left: exp.Expr, right: exp.Expr, kinds: Kinds, bare: exp.Expr | None = None) -> Pair:
+    """Both sides as the engine can compare them; as they are where a kind is not known.
+
+    `bare` is the side that the other need not follow, whatever it is.
+    """
     if _rank(left, kinds) > _rank(right, kinds):
-        there, here = alike(right, left, kinds)
+        there, here = alike(right, left, kinds, bare)
         return here, there
     kind, other = _kind(left, kinds), _kind(right, kinds)
     if kind in NUMBERS and other in NUMBERS:
@@ -56,9 +59,9 @@ def alike(left: exp.Expr, right: exp.Expr, kinds: Kinds) -> Pair:
         return left, right
     if kind == "truth" and (literal_text(right) or "").lower() in ("true", "false"):
         return left, exp.Boolean(this=str(right.this).lower() == "true")
-    if _has_affinity(left):
+    if left is not bare and _has_affinity(left, kinds):
         return _numbers(left, whole_number(_as_text(right, kinds)), kinds)
-    if _has_affinity(right):
+    if right is not bare and _has_affinity(right, kinds):
         digits = literal_number(left)
         text = (
             exp.Literal.string(text_of_number(digits))
@@ -90,13 +93,18 @@ def _kind(node: exp.Expr, kinds: Kinds) -> str:
     return kind
 
 
-def _has_affinity(node: exp.Expr) -> bool:
-    """Whether SQLite has the other side follow this one: columns, casts, and queries of one of them."""
+def _has_affinity(node: exp.Expr, kinds: Kinds) -> bool:
+    """Whether SQLite has the other side follow this one: columns of tables, casts, and outputs that are one."""
     if isinstance(node, exp.Paren):
-        return _has_affinity(node.this)
+        return _has_affinity(node.this, kinds)
     if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Select) and node.this.expressions:
-        return _has_affinity(node.this.expressions[0].unalias())
-    return isinstance(node, exp.Column | exp.Cast)
+        return _has_affinity(node.this.expressions[0].unalias(), kinds)
+    if isinstance(node, exp.Column):
+        output = kinds.output(node)
+        return output is None or _has_affinity(output, kinds)
+    return (
+        isinstance(node, exp.Cast) and kinds.of(node) != "time"
+    )  # what DATE() became: a text without affinity
 
 
 def _numbers(left: exp.Expr, right: exp.Expr, kinds: Kinds) -> Pair:
@@ -177,7 +185,7 @@ def _listed(node: exp.In, kinds: Kinds) -> None:
         return
     if not node.expressions:
         return
-    pairs = [alike(node.this, one, kinds) for one in node.expressions]
+    pairs = [alike(node.this, one, kinds, bare=one) for one in node.expressions]  # `x IN (y)` is `x = +y`
     if all(left == pairs[0][0] for left, _ in pairs):
         node.set("this", pairs[0][0])
         node.set("expressions", [right for _, right in pairs])

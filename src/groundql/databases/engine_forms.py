@@ -45,6 +45,10 @@ def to_engine(tree: exp.Query, schema: Schema, dialect: Dialect) -> exp.Query:
             _divided(node, kinds, dialect)
         elif isinstance(node, exp.Cast):
             _cast(node, kinds, dialect)
+        elif isinstance(node, exp.Round) and dialect == "postgres" and node.args.get("decimals") is not None:
+            node.set(
+                "this", exp.cast(node.this.copy(), "decimal")
+            )  # doubles round to whole numbers only there
         elif isinstance(node, exp.TsOrDsToTimestamp):
             node.replace(_moment(node.this, kinds, dialect))
         elif isinstance(node, exp.Date):
@@ -191,6 +195,8 @@ def _cast(node: exp.Cast, kinds: Kinds, dialect: Dialect) -> None:
         kind = "number"
     elif kind == "text" and dialect == "duckdb":
         node.replace(exp.TryCast(this=node.this, to=node.to))
+    if dialect == "duckdb" and node.to.is_type("decimal") and not node.to.expressions:
+        node.set("to", exp.DataType.build("double"))  # it would round to three digits there
     if is_integer:
         node.set("to", exp.DataType.build("bigint"))
         if kind == "number":

@@ -25,7 +25,7 @@ _TRUTH = (
     exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.And, exp.Or, exp.Not, exp.Like, exp.ILike, exp.In, exp.Is,
     exp.Between, exp.Exists, exp.Glob, exp.Escape, exp.Boolean,
 )  # fmt: skip
-_INTEGER = (exp.Count, exp.Length, exp.StrPosition, exp.RowNumber, exp.IntDiv)
+_INTEGER = (exp.Count, exp.Length, exp.StrPosition, exp.RowNumber, exp.Rank, exp.DenseRank, exp.IntDiv)
 
 _CLASSES: tuple[tuple[tuple[type[exp.Expr], ...], Kind], ...] = (
     (_TEXT, "text"),
@@ -71,14 +71,23 @@ class Kinds:
         if isinstance(node, exp.Literal):
             return "text" if node.is_string else "integer" if node.is_int else "number"
         if isinstance(node, exp.Column):
-            return self._found(node)[1]
+            block, kind = self._found(node)
+            return kind if block is not None else self.of(self.output(node))
         if isinstance(
             node,
-            exp.Paren | exp.Neg | exp.Min | exp.Max | exp.AnyValue | exp.Distinct | exp.Alias | exp.Window,
+            exp.Paren
+            | exp.Neg
+            | exp.Abs
+            | exp.Min
+            | exp.Max
+            | exp.AnyValue
+            | exp.Distinct
+            | exp.Alias
+            | exp.Window,
         ):
             inner = node.expressions[0] if isinstance(node, exp.Distinct) and node.expressions else node.this
             kind = self.of(inner)
-            return _counted(kind) if isinstance(node, exp.Neg) else kind
+            return _counted(kind) if isinstance(node, exp.Neg | exp.Abs) else kind
         if isinstance(node, exp.Sum):
             return _counted(self.of(node.this))
         if isinstance(node, exp.Add | exp.Sub | exp.Mul | exp.Div | exp.Mod):
@@ -103,20 +112,42 @@ class Kinds:
             return self.of(node.this.expressions[0])
         return ""
 
+    def output(self, column: exp.Column) -> exp.Expr | None:
+        """What the column is, where it is the output of a query in FROM or WITH, or of its own block; else None."""
+        block = column.find_ancestor(exp.Select)
+        while block is not None:
+            for source in _named_by(column, block):
+                query = _query_of(source)
+                if query is not None:
+                    found = _output(query, column.name)
+                    if found is not None or column.table:
+                        return found
+                elif column.name.lower() in self._tables.get(source.name.lower(), {}):
+                    return None
+            block = _around(block)
+        own = column.find_ancestor(exp.Select)
+        if column.table or own is None or isinstance(column.parent, exp.Alias):
+            return None
+        found = _output(own, column.name)
+        return found if found is not None and found is not column and column not in found.walk() else None
+
     def _found(self, column: exp.Column) -> tuple[exp.Select | None, Kind]:
         block = column.find_ancestor(exp.Select)
         while block is not None:
-            for source in sources_of(block):
-                if column.table and column.table.lower() != source.alias_or_name.lower():
-                    continue
-                columns = self._tables.get(source.name.lower()) if isinstance(source, exp.Table) else None
-                if columns is None or _is_cte(source):
+            for source in _named_by(column, block):
+                query = _query_of(source)
+                if query is not None:
+                    output = _output(query, column.name)
+                    if output is not None:
+                        return block, self.of(output)
+                columns = self._tables.get(source.name.lower()) if query is None else None
+                if columns is None:
                     if column.table:
                         return block, ""
                     continue
                 if column.name.lower() in columns:
                     return block, kind_of_type(columns[column.name.lower()].type)
-            block = block.find_ancestor(exp.Select)
+            block = _around(block)
         return None, ""
 
     def declared(self, column: exp.Column) -> str:
@@ -126,8 +157,8 @@ class Kinds:
         return found.type if found is not None else ""
 
     def _declared(self, column: exp.Column, block: exp.Select) -> Column | None:
-        for source in sources_of(block):
-            if not column.table or column.table.lower() == source.alias_or_name.lower():
+        for source in _named_by(column, block):
+            if _query_of(source) is None:
                 found = self._tables.get(source.name.lower(), {}).get(column.name.lower())
                 if found is not None:
                     return found
@@ -146,15 +177,37 @@ def sources_of(block: exp.Select) -> list[exp.Expr]:
     return ([start.this] if start is not None else []) + joined
 
 
-def _is_cte(source: exp.Expr) -> bool:
-    """Whether the name is one of WITH."""
-    around = source.find_ancestor(exp.Select, exp.SetOperation)
-    while around is not None:
+def _named_by(column: exp.Column, block: exp.Select) -> list[exp.Expr]:
+    """The sources of the block that the column may be of."""
+    name = column.table.lower()
+    return [source for source in sources_of(block) if not name or name == source.alias_or_name.lower()]
+
+
+def _around(block: exp.Select) -> exp.Select | None:
+    """The block whose columns this one may name too; a query of WITH names none."""
+    around = block.find_ancestor(exp.Select, exp.CTE)
+    return around if isinstance(around, exp.Select) else None
+
+
+def _query_of(source: exp.Expr) -> exp.Select | None:
+    """The first block of the query in brackets, or of the one of WITH that has the source's name; None for a table."""
+    query: exp.Expr | None = source.this if isinstance(source, exp.Subquery) else None
+    around = source.find_ancestor(exp.Select, exp.SetOperation) if isinstance(source, exp.Table) else None
+    while around is not None and query is None:
         given = around.args.get("with_") or around.args.get("with")
-        if given is not None and source.name.lower() in {cte.alias.lower() for cte in given.expressions}:
-            return True
+        for cte in given.expressions if given is not None else []:
+            if cte.alias.lower() == source.name.lower():
+                query = cte.this
         around = around.find_ancestor(exp.Select, exp.SetOperation)
-    return False
+    while isinstance(query, exp.SetOperation | exp.Subquery):
+        query = query.this
+    return query if isinstance(query, exp.Select) else None
+
+
+def _output(query: exp.Select, name: str) -> exp.Expr | None:
+    """The expression of the output with this name, without the alias."""
+    outputs = (one for one in query.expressions if one.alias_or_name.lower() == name.lower())
+    return next((one.unalias() for one in outputs), None)
 
 
 def _branches(node: exp.Expr) -> list[exp.Expr]:

@@ -1,8 +1,8 @@
 """From the canonical dialect, which is SQLite's, to the SQL of the engine that a query runs on, and back.
 
 Models learn and write one dialect for all engines. sqlglot turns its syntax into the engine's; `engine_forms` gives the
-engine what SQLite does by itself: LIKE without regard to case, text of any value, integers for conditions, a value for a
-column that is not grouped. What has no such form stays as it is, and the engine refuses it: its own prepare is the gate.
+engine what SQLite does by itself: LIKE without regard to case, text of any value, integers for conditions, comparisons
+of unlike kinds, a value for a column that is not grouped. What has no such form stays as it is, and the engine refuses it: its own prepare is the gate.
 """
 
 import sqlglot
@@ -17,8 +17,8 @@ from groundql.records import Dialect, Schema
 def engine_sql(sql: str, schema: Schema, dialect: Dialect) -> str:
     """`sql` of the canonical dialect as the engine writes it; as it is where it cannot be read, for the engine to refuse.
 
-    The rows are the same as far as the engines agree on values (docs/engines.md): not for arithmetic on texts, nor for
-    the order of texts where a server has a collation of its own.
+    The rows are the same as far as the engines agree on values (docs/engines.md): not for mixed results of COALESCE and
+    CASE, nor for the order of texts where a server has a collation of its own.
     """
     if dialect == "sqlite":
         return sql
