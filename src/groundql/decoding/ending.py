@@ -47,13 +47,11 @@ class EndingSearch:
             if self._n_tried == MAX_PIECES:
                 return None
             self._n_tried += 1
-            following = self._tracker.advance(scope, piece)
-            if following is None:
-                continue
             tokens = self._vocabulary.tokens_of(piece)
-            if len(self._vocabulary.tokens_of(text + piece)) >= self._limit:
+            if self._matcher.validate_tokens(tokens) != len(tokens):  # first: it is the cheapest question
                 continue
-            if self._matcher.validate_tokens(tokens) != len(tokens):
+            following = self._tracker.advance(scope, piece)
+            if following is None or len(self._vocabulary.tokens_of(text + piece)) >= self._limit:
                 continue
             self._matcher.consume_tokens(tokens)
             found = self._from(following, (*pieces, piece))
