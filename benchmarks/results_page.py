@@ -8,6 +8,7 @@ JSON does not hold are on the page as not run.
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.error_table import error_section
@@ -327,9 +328,10 @@ def draw_plots() -> None:
                     markersize=4,
                     label=TITLES[name] if not place else None,
                 )
-    axes.set_yticks(range(len(lines)), [row["label"] for row, _ in lines], fontsize=7)
+    labels = [textwrap.fill(row["label"], 56) for row, _ in lines]
+    axes.set_yticks(range(len(lines)), labels, fontsize=7)
     axes.invert_yaxis()
-    axes.set_xlabel("ex_strict, % (BIRD: synthetic rows), grounded decoding")
+    axes.set_xlabel("ex_strict, %, grounded (BIRD: synthetic rows)", fontsize=8)
     if lines:
         figure.legend(loc="outside upper right", ncols=2, fontsize=7)
     figure.savefig(PLOTS / "choice.png", dpi=110, metadata={"Software": None})
