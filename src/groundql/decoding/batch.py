@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from groundql.decoding.crew import Crew
+from groundql.decoding.crew import Crew, Findings
 from groundql.decoding.cuda_graph import Fetched, Stepper
 from groundql.decoding.reader import Reader
 from groundql.decoding.rows import Written
@@ -158,13 +158,13 @@ class Batch:
         ]
         slots = [slot for slot, _ in usual]
         places, courses = [live.row.place for _, live in usual], [live.course for _, live in usual]
-        self._crew.ask(places, courses, ids[slots], log_probabilities[slots])
+        self._crew.ask(Findings(places, courses, ids[slots], log_probabilities[slots]))
         if started.whole is not None:
             places = [live.row.place for _, live in started.whole_rows]
             courses = [live.course for _, live in started.whole_rows]
             best = [int(ids[slot, 0]) for slot, _ in started.whole_rows]
             scores, log_probabilities = started.whole.wait()
-            self._crew.ask(places, courses, scores, log_probabilities, best)
+            self._crew.ask(Findings(places, courses, scores, log_probabilities, best))
 
     def _hear(self, may_leave: Callable[[], bool] | None) -> None:
         """Put back the rows that did not take the best token, and take out those that ended."""

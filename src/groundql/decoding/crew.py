@@ -7,7 +7,7 @@ course, and what was found for it on the old one is passed over.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,24 +17,33 @@ MakeChooser = Callable[[int], RowChooser]  # from a row's place
 Did = tuple[int, Feed | Written]  # a row's place, and what it did
 
 
+class Findings(NamedTuple):
+    """What a step found for some rows on their courses: the best tokens, ids and log-probabilities both (rows, n_best).
+
+    With `best`, the best token of each, scores and log-probabilities of the whole vocabulary, both (rows, vocab).
+    """
+
+    places: Sequence[int]
+    courses: Sequence[int]
+    ids: np.ndarray
+    log_probabilities: np.ndarray
+    best: Sequence[int] | None = None
+
+    def part(self, rows: Sequence[int]) -> "Findings":
+        """Of these rows alone."""
+        best = None if self.best is None else [self.best[i] for i in rows]
+        places, courses = [self.places[i] for i in rows], [self.courses[i] for i in rows]
+        return Findings(places, courses, self.ids[rows], self.log_probabilities[rows], best)
+
+
 class Crew(Protocol):
     """Choosers by the rows' places in the caller's order."""
 
     def start(self, places: Sequence[int]) -> None:
         """Rows that are about to be decoded, each on its course 0."""
 
-    def ask(
-        self,
-        places: Sequence[int],
-        courses: Sequence[int],
-        ids: np.ndarray,
-        log_probabilities: np.ndarray,
-        best: Sequence[int] | None = None,
-    ) -> None:
-        """Tell rows what a step found for them on these courses: the best tokens, both (rows, n_best).
-
-        With `best`, the best token of each, it is scores and log-probabilities of the whole vocabulary, both (rows, vocab).
-        """
+    def ask(self, found: Findings) -> None:
+        """Tell rows what a step found for them."""
 
     def hear(self, may_leave: Callable[[], bool] | None = None) -> list[Did]:
         """Of all rows asked, those that did not take the best token and go on, each on its next course.
@@ -64,16 +73,10 @@ class Desk:
         for place in places:
             self._rows[place] = _Working(self._make(place))
 
-    def advance(
-        self,
-        places: Sequence[int],
-        courses: Sequence[int],
-        ids: np.ndarray,
-        log_probabilities: np.ndarray,
-        best: Sequence[int] | None = None,
-    ) -> list[Did]:
-        """What rows did that did not take the best token and go on; arguments as of `Crew.ask`."""
-        found: list[Did] = []
+    def advance(self, found: Findings) -> list[Did]:
+        """What rows did that did not take the best token and go on."""
+        places, courses, ids, log_probabilities, best = found
+        done: list[Did] = []
         for i, place in enumerate(places):
             row = self._rows.get(place)
             if row is None or row.course != courses[i]:
@@ -84,14 +87,14 @@ class Desk:
                 did = row.chooser.advance_whole(ids[i], log_probabilities[i])
             if isinstance(did, Written):
                 del self._rows[place]
-                found.append((place, did))
+                done.append((place, did))
                 continue
             first = int(ids[i, 0]) if best is None else best[i]
             if did.whole or did.token != first or did.n_ids != row.n_ids + 1:
                 row.course += 1
-                found.append((place, did))
+                done.append((place, did))
             row.n_ids = did.n_ids
-        return found
+        return done
 
 
 class LocalCrew:
@@ -104,15 +107,8 @@ class LocalCrew:
     def start(self, places: Sequence[int]) -> None:
         self._desk.start(places)
 
-    def ask(
-        self,
-        places: Sequence[int],
-        courses: Sequence[int],
-        ids: np.ndarray,
-        log_probabilities: np.ndarray,
-        best: Sequence[int] | None = None,
-    ) -> None:
-        self._did += self._desk.advance(places, courses, ids, log_probabilities, best)
+    def ask(self, found: Findings) -> None:
+        self._did += self._desk.advance(found)
 
     def hear(self, may_leave: Callable[[], bool] | None = None) -> list[Did]:
         did, self._did = self._did, []

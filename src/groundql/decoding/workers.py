@@ -17,9 +17,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
-
-from groundql.decoding.crew import Desk, Did, MakeChooser
+from groundql.decoding.crew import Desk, Did, Findings, MakeChooser
 from groundql.decoding.rows import RowChooser, Written
 from groundql.errors import GroundqlError
 
@@ -62,22 +60,13 @@ class ProcessCrew:
         for pipe, share in shares.items():
             self._send(pipe, (share,))
 
-    def ask(
-        self,
-        places: Sequence[int],
-        courses: Sequence[int],
-        ids: np.ndarray,
-        log_probabilities: np.ndarray,
-        best: Sequence[int] | None = None,
-    ) -> None:
+    def ask(self, found: Findings) -> None:
         shares: dict[int, list[int]] = {}
-        for i, place in enumerate(places):
+        for i, place in enumerate(found.places):
             shares.setdefault(self._pipe_of[place], []).append(i)
         for pipe, share in shares.items():
             self._n_unheard[pipe] += 1
-            of_share = [places[i] for i in share], [courses[i] for i in share]
-            bests = [best[i] for i in share] if best is not None else None
-            self._send(pipe, (*of_share, ids[share], log_probabilities[share], bests))
+            self._send(pipe, tuple(found.part(share)))
 
     def hear(self, may_leave: Callable[[], bool] | None = None) -> list[Did]:
         did: list[Did] = []
@@ -192,7 +181,7 @@ def _serve_one(pipes: Sequence[Connection], number: int, make: MakeChooser) -> N
             if len(message) == 1:
                 desk.start(*message)
             else:
-                answer = desk.advance(*message)
+                answer = desk.advance(Findings(*message))
         except Exception:  # told to the caller, who raises it
             answer = traceback.format_exc()
         try:

@@ -58,60 +58,76 @@ def shared_out(
     begun = context.Value("i", 0)
     due_s = context.RawArray("d", [float("inf")] * (n_processes + len(tasks)))
     running: dict[Connection, tuple[int, int]] = {}  # (process id, its number)
-    ended: list[
-        int
-    ] = []  # process ids, to be awaited at the end: one that lets go of its memory holds up none
+    ended: list[int] = []  # process ids, awaited at the end: one that lets go of its memory holds up none
     n_started = 0
 
     def start() -> None:
         nonlocal n_started
-        receiving, sending = context.Pipe(duplex=False)
-        with contextlib.suppress(OSError):  # beyond what this user may have
-            fcntl.fcntl(sending.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
-        arguments = (begun, tasks, work, open_tool, sending, due_s, n_started)
-        with warnings.catch_warnings():
-            # of threads: the children use no locks of theirs
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process_id = os.fork()  # a Process takes a millisecond more on both sides
+        receiving, sending = _wide_pipe(context)
+        process_id = _fork()
         if not process_id:
-            _work_and_end(*arguments)
+            _work_and_end(begun, tasks, work, open_tool, sending, due_s, n_started)
         sending.close()
         running[receiving] = process_id, n_started
         n_started += 1
 
+    with _seldom_collecting():
+        try:
+            for _ in range(min(n_processes, len(tasks))):
+                start()
+            while running:
+                first_due_s = min(due_s[number] for _, number in running.values())
+                left_s = min(1.0, max(0.0, first_due_s - time.monotonic()))
+                for pipe in wait(list(running), left_s):
+                    assert isinstance(pipe, Connection)
+                    kind, body = _message(pipe)
+                    if kind in (b"", DONE):
+                        ended.append(running.pop(pipe)[0])
+                        if not kind and begun.value < len(tasks) and n_started < len(due_s):
+                            start()
+                    elif kind == FAULT:
+                        raise pickle.loads(body)
+                    else:
+                        yield marshal.loads(body) if kind == PLAIN else pickle.loads(body)
+                for process_id, number in running.values():
+                    if due_s[number] < time.monotonic():
+                        _kill(process_id)
+        finally:
+            for process_id, _ in running.values():
+                _kill(process_id)
+                ended.append(process_id)
+            for process_id in ended:
+                _await(process_id)
+
+
+@contextlib.contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """The collector leaves what is old alone, in children too, and asks seldom."""
     is_ours, threshold = not gc.get_freeze_count(), gc.get_threshold()
     gc.freeze()  # a collection in a child would touch, and so copy, all that was imported
     gc.set_threshold(100_000, 20)  # rows and verdicts are many and hold no cycles
     try:
-        for _ in range(min(n_processes, len(tasks))):
-            start()
-        while running:
-            first_due_s = min(due_s[number] for _, number in running.values())
-            left_s = min(1.0, max(0.0, first_due_s - time.monotonic()))
-            for pipe in wait(list(running), left_s):
-                assert isinstance(pipe, Connection)
-                kind, body = _message(pipe)
-                if kind in (b"", DONE):
-                    ended.append(running.pop(pipe)[0])
-                    if not kind and begun.value < len(tasks) and n_started < len(due_s):
-                        start()
-                elif kind == FAULT:
-                    raise pickle.loads(body)
-                else:
-                    yield marshal.loads(body) if kind == PLAIN else pickle.loads(body)
-            for process_id, number in running.values():
-                if due_s[number] < time.monotonic():
-                    _kill(process_id)
+        yield
     finally:
         if is_ours:
             gc.freeze()  # what was made meanwhile counts as old at once: no collection walks through it now
             gc.unfreeze()
         gc.set_threshold(*threshold)
-        for process_id, _ in running.values():
-            _kill(process_id)
-            ended.append(process_id)
-        for process_id in ended:
-            _await(process_id)
+
+
+def _wide_pipe(context: Any) -> tuple[Connection, Connection]:
+    """Ends to receive and to send at, with room for `PIPE_BYTES` where this user may have it."""
+    receiving, sending = context.Pipe(duplex=False)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(sending.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
+    return receiving, sending
+
+
+def _fork() -> int:
+    """As os.fork; a multiprocessing.Process takes a millisecond more on both sides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the children use no locks of theirs
+        return os.fork()
 
 
 def _kill(process_id: int) -> None:
