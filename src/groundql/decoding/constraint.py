@@ -21,10 +21,12 @@ from groundql.decoding.ending import EndingSearch
 from groundql.decoding.gate import Gate, first_use
 from groundql.decoding.grammar import function_names, lark_text, sql_rules
 from groundql.decoding.scope import ScopeTracker
+from groundql.errors import ModelMissing
 from groundql.records import Schema
 
 Refusal = Literal["grammar", "scope", "gate"]
 N_TEXTS = 20_000  # pieces whose tokens are kept for each vocabulary
+PROBE = 'SELECT "a b" FROM c'
 N_SCHEMAS = 256  # compiled constraints kept for each vocabulary; one takes about 1 MB
 
 
@@ -54,9 +56,19 @@ class Vocabulary:
     """A tokenizer's tokens as bytes, which of them end a text, and the constraints compiled for it."""
 
     def __init__(self, tokenizer: Any, ends: Collection[int], *, n_logits: int | None = None) -> None:
-        """`tokenizer` is a fast one of transformers; `n_logits` the model's width where it is more than the tokenizer's."""
+        """`tokenizer` is a fast one of transformers; `n_logits` the model's width where it is more than the tokenizer's.
+
+        Raises:
+            ModelMissing: what its tokens write is not known byte by byte: every query would be refused.
+        """
         self.ends = frozenset(ends)
         self.matcher_tokens: LLTokenizer = from_tokenizer(tokenizer, eos_token=sorted(self.ends))
+        written = self.matcher_tokens.decode_bytes(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
+        if written.strip() != PROBE.encode():  # some tokenizers begin a text with a space
+            raise ModelMissing(
+                "grounded decoding cannot tell which bytes this model's tokens write: "
+                f"those of {PROBE} were read as {written.decode('utf-8', 'replace')}"
+            )
         self.n_tokens = self.matcher_tokens.vocab_size
         self.n_logits = max(n_logits or 0, self.n_tokens)
         self._pieces: dict[int, bytes] = {}

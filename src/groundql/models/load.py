@@ -26,12 +26,13 @@ from transformers.utils import logging as transformers_logging
 
 from groundql.config import ModelSettings
 from groundql.errors import ModelMissing
+from groundql.models.gguf_tokenizer import as_in_file
 from groundql.models.source import ModelSource
 
 # peft 0.21 reads a property of transformers that 5.23 renamed; nothing that a user could change.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_GGUF_DENSE_VERSION = 1  # part of the cache key: raise it when the conversion changes
+_GGUF_DENSE_VERSION = 2  # part of the cache key: raise it when the conversion changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,7 @@ def _dense_folder(gguf_path: Path) -> Path:
     place = {"pretrained_model_name_or_path": str(gguf_path.parent), "gguf_file": gguf_path.name}
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(**place)
+            tokenizer = as_in_file(AutoTokenizer.from_pretrained(**place), gguf_path)
             model = AutoModelForCausalLM.from_pretrained(
                 **place, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
             )
