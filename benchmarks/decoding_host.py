@@ -112,6 +112,10 @@ class ScriptedSlots:
             scores[:, i, script[min(self.n_ids[slot] - 1, len(script) - 1)]] = -0.05
         return scores
 
+    def move(self, olds: Any, news: Any) -> None:
+        for old, new in zip(olds, news, strict=True):
+            self.rows[new], self.n_ids[new] = self.rows[old], self.n_ids[old]
+
     def moved(self, shape: Any, groups: Any, slots: dict[int, int]) -> "ScriptedSlots":
         other = ScriptedSlots(
             SimpleNamespace(config=SimpleNamespace(vocab_size=self.n_vocab)), shape, self._choosing, None

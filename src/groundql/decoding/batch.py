@@ -33,13 +33,14 @@ class Pace:
     refill_share: float = 0.0  # free slots wait until they are this share of all
     compact_share: float = 0.75  # fewer rows than this share of the slots move to a smaller batch
     prefix_share: float = 0.6  # and so do rows whose prefixes have at most this share of the batch's length
-    least_slots: int = 1  # a batch of so many is not made smaller
+    least_saved: int = 0  # places of all slots by which a batch becomes smaller, or it stays as it is
 
     @classmethod
     def on(cls, device: torch.device) -> "Pace":
         """What suits a device: a GPU loses most by waiting and by small passes, a CPU by computing free slots.
 
-        Another shape is another graph, whose capture takes a GPU as long as some hundred steps.
+        Another shape is another graph, whose capture takes a GPU as long as some twenty steps; a place costs each step 2 to
+        5 ns (small model, H100).
         """
         if device.type != "cuda":
             return cls()
@@ -50,8 +51,8 @@ class Pace:
             reads_ahead=True,
             refill_share=0.1,
             compact_share=0.25,
-            prefix_share=0.0,
-            least_slots=64,
+            prefix_share=0.5,
+            least_saved=100_000,
         )
 
 
@@ -154,7 +155,9 @@ class Batch:
         usual = [
             (slot, live)
             for slot, live in started.rows
-            if self._live[slot] is live and live.valid_from <= started.number and slot not in whole_slots
+            if live.row.place in self._slot_of  # else it has ended
+            and live.valid_from <= started.number
+            and slot not in whole_slots
         ]
         slots = [slot for slot, _ in usual]
         places, courses = [live.row.place for _, live in usual], [live.course for _, live in usual]
@@ -186,8 +189,11 @@ class Batch:
 
     def _admit(self) -> None:
         """Fill free slots with rows that wait, when enough are free."""
-        placed = self._plan()
         n_worth = max(1, min(int(self._pace.refill_share * self._shape.n_slots), len(self._waiting)))
+        if self._live.count(None) < n_worth:
+            return
+        self._gather()
+        placed = self._plan()
         if not placed or (len(placed) < n_worth and any(self._live)):
             return
         new_groups: dict[int, Prefix] = {}
@@ -235,6 +241,33 @@ class Batch:
             left[prefix] -= len(taken)
         return placed
 
+    def _gather(self) -> None:
+        """Let rows of one prefix that nothing waits for move together, where that frees a group for another prefix."""
+        left = self._waiting.counts()
+        if not left or self._slots is None:
+            return
+        n_rows = self._shape.n_rows
+        groups_of: dict[Prefix, list[list[int]]] = {}  # slots of groups that have rows
+        for group, prefix in enumerate(self._groups):
+            slots = list(range(group * n_rows, (group + 1) * n_rows))
+            if prefix is not None and prefix not in left and any(self._live[slot] for slot in slots):
+                groups_of.setdefault(prefix, []).append(slots)
+        moved: dict[int, int] = {}
+        for groups in groups_of.values():
+            groups.sort(key=lambda slots: sum(self._live[slot] is not None for slot in slots), reverse=True)
+            n_kept = -(-sum(self._live[slot] is not None for slots in groups for slot in slots) // n_rows)
+            free = [slot for slots in groups[:n_kept] for slot in slots if self._live[slot] is None]
+            taken = [slot for slots in groups[n_kept:] for slot in slots if self._live[slot] is not None]
+            moved |= dict(zip(taken, free, strict=False))
+        if moved:
+            self._slots.move(list(moved), list(moved.values()))
+        for old, new in moved.items():
+            self._live[new], self._live[old] = live, _ = self._live[old], None
+            if live is not None:
+                self._slot_of[live.row.place] = new
+            if old in self._put_back:
+                self._put_back[new] = self._put_back.pop(old)
+
     def _use(self, slots: Slots) -> None:
         self._slots = slots
         self._stepper = Stepper(slots, use_graph=self._pace.use_graph)
@@ -278,7 +311,7 @@ class Batch:
     def _better_shape(self) -> Shape | None:
         """A much smaller shape that holds the rows of this batch, or None."""
         living = Counter(live.row.prefix for live in self._live if live is not None)
-        if not living or self._shape.n_slots <= self._pace.least_slots:
+        if not living:
             return None
         counts = dict(living)
         for prefix, n in self._waiting.counts().items():
@@ -287,5 +320,7 @@ class Batch:
         n_groups = sum(-(-n // shape.n_rows) for n in living.values())
         shares = self._pace.compact_share, self._pace.prefix_share
         if n_groups > shape.n_groups or not is_much_smaller(shape, self._shape, *shares):
+            return None
+        if self._shape.n_places - shape.n_places < self._pace.least_saved:
             return None
         return shape

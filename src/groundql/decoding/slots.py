@@ -103,6 +103,13 @@ class Slots:
         (index,) = self._upload([slots])
         return torch.stack([self._scores[index].float(), self._log_probabilities[index]])
 
+    def move(self, old: Sequence[int], new: Sequence[int]) -> None:
+        """Rows change to free slots whose groups have the same prefix."""
+        from_, to = self._upload([old, new])
+        self._own[:, :, to] = self._own[:, :, from_]
+        for of_slot in (self._tokens, self._at, self._first, self._seeds):
+            of_slot.index_copy_(0, to, of_slot[from_])
+
     def moved(self, shape: Shape, groups: Sequence[int], slots: dict[int, int]) -> "Slots":
         """A `Slots` of another shape with `groups` as its first groups; `slots` (old to new) keep their rows."""
         other = Slots(self._model, shape, self._choosing, self._own[:, :, 0])
