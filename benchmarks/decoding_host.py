@@ -27,9 +27,8 @@ from transformers import AutoTokenizer
 from groundql.config import GenerationSettings, PromptSettings
 from groundql.decoding import batch
 from groundql.decoding.constraint import Vocabulary
-from groundql.decoding.engine import decode, ends_of
+from groundql.decoding.engine import decode, ends_of, gpu_capacity
 from groundql.decoding.grounded_crew import grounded_crew, vocabulary_of
-from groundql.decoding.schedule import Capacity
 from groundql.errors import GroundqlError
 from groundql.generating import Writer, ask_all
 from groundql.models.chat import turns_of
@@ -229,7 +228,7 @@ def decode_all(
             settings=GenerationSettings(max_new_tokens=256),
             crew=chooser,
             pace=batch.Pace.on(torch.device("cuda")),
-            capacity=Capacity(options.batch_size, 4_000_000, rows_a_group=8, multiple=64),
+            capacity=gpu_capacity(options.batch_size, 4_000_000),
         )
     return [one for (one,) in decoded]
 

@@ -40,19 +40,19 @@ class Reader:
 
     def read(self, rows: Sequence[Row], coming: Iterable[Row]) -> None:
         """Compute what `rows` need, and of `coming` what fits the same passes."""
-        self._read_prefixes(dict.fromkeys(row.prefix for row in rows))
+        coming = list(coming) if self._reads_ahead else []
+        self._read_prefixes(rows, coming)
         kinds = dict.fromkeys(kind for row in rows if (kind := _kind(row))[1] and kind not in self._suffixes)
         if not kinds:
             return
-        if self._reads_ahead:
-            width = max(len(suffix) for _, suffix in kinds)
-            for row in coming:
-                kind = _kind(row)
-                width = max(width, len(kind[1]))
-                if (len(kinds) + 1) * width > self._tokens_at_once:
-                    break
-                if kind[1] and kind not in self._suffixes and row.prefix in self._prefixes:
-                    kinds[kind] = None
+        width = max(len(suffix) for _, suffix in kinds)
+        for row in coming:
+            kind = _kind(row)
+            width = max(width, len(kind[1]))
+            if (len(kinds) + 1) * width > self._tokens_at_once:
+                break
+            if kind[1] and kind not in self._suffixes and row.prefix in self._prefixes:
+                kinds[kind] = None
         self._read_suffixes(sorted(kinds, key=lambda kind: len(kind[1])))
 
     def forget(self, waiting: Iterable[Prefix]) -> None:
@@ -60,8 +60,18 @@ class Reader:
         kept = set(waiting)
         self._prefixes = {prefix: states for prefix, states in self._prefixes.items() if prefix in kept}
 
-    def _read_prefixes(self, prefixes: Iterable[Prefix]) -> None:
-        unread = sorted((p for p in prefixes if p not in self._prefixes), key=len)
+    def _read_prefixes(self, rows: Sequence[Row], coming: Sequence[Row]) -> None:
+        """Compute the prefixes of `rows`, and where there are new ones, of `coming` what fits the same pass."""
+        new = dict.fromkeys(row.prefix for row in rows if row.prefix not in self._prefixes)
+        if not new:
+            return
+        width = max(map(len, new))
+        for prefix in dict.fromkeys(row.prefix for row in coming if row.prefix not in self._prefixes):
+            width = max(width, len(prefix))
+            if (len(new) + 1) * width > self._tokens_at_once:
+                break
+            new[prefix] = None
+        unread = sorted(new, key=len)
         while unread:
             chunk, unread = self._chunk(unread, [len(prefix) for prefix in unread])
             states = self._states(chunk, Reading(max(1, len(chunk[-1]))), [0] * len(chunk))
