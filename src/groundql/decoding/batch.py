@@ -52,7 +52,7 @@ class Pace:
             refill_share=0.1,
             compact_share=0.25,
             prefix_share=0.5,
-            least_saved=100_000,
+            least_saved=40_000,
         )
 
 
