@@ -7,9 +7,10 @@ import torch
 
 from groundql.config import GenerationSettings
 from groundql.decoding import reader
+from groundql.decoding.attention import decoding_attention
 from groundql.decoding.batch import Pace
 from groundql.decoding.engine import decode as decode_all
-from groundql.decoding.schedule import Capacity
+from groundql.decoding.schedule import Capacity, Row
 from groundql.decoding.slots import Slots
 from groundql.models.chat import turns_of
 from groundql.records import Prompt
@@ -46,7 +47,7 @@ def encode(text):
 
 def generate_alone(model, prompt, ends, n_new=N_NEW):
     """What transformers' generate writes for one prompt, end token included."""
-    ids = torch.tensor([encode(prompt.prefix) + encode(prompt.suffix)])
+    ids = torch.tensor([encode(prompt.prefix) + encode(prompt.suffix)], device=model.device)
     with torch.inference_mode():
         whole = model.generate(
             ids,
@@ -181,6 +182,24 @@ def test_rows_of_half_empty_groups_move_together_and_write_the_same(many, monkey
         moves.clear()
 
 
+def test_rows_stay_where_the_memory_does_not_take_a_second_batch(many, monkeypatch):
+    model, prompts, turns, expected = many
+    capacity = Capacity(8, 10_000, rows_a_group=2)
+    n_tried = 0
+
+    def full(*args):
+        nonlocal n_tried
+        n_tried += 1
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Slots, "moved", full)
+    assert texts(decode(model, prompts, turns=turns, pace=Pace(lookahead=1), capacity=capacity)) == expected
+    assert n_tried == 1
+    pace = Pace(lookahead=1, moving_share=0.0)
+    assert texts(decode(model, prompts, turns=turns, pace=pace, capacity=capacity)) == expected
+    assert n_tried == 1
+
+
 def test_a_window_is_kept_where_rows_move_between_batches():
     model, prompts = lively_model("starcoder2", window=16), some_prompts(9)
     expected = [tuple(generate_alone(model, prompt, {TOKENIZER.eos_token_id})) for prompt in prompts]
@@ -239,6 +258,19 @@ def test_schemas_are_read_ahead_in_the_pass_of_the_first(monkeypatch):
     pace = Pace(tokens_at_once=1000, reads_ahead=True)
     decode(lively_model("llama"), some_prompts(6, n_prefixes=3), pace=pace, capacity=Capacity(1, 10_000))
     assert n_read == [3, 6]
+
+
+def test_nothing_is_read_ahead_while_enough_is_held():
+    model = lively_model("llama")
+    rows = [Row((place, *[7] * 9), (5, 6), 3, 0, place) for place in range(10)]
+    with torch.inference_mode(), decoding_attention(model):
+        some = reader.Reader(model, rows, tokens_at_once=30, tokens_ahead=20)
+        some.read(rows[:1], rows[1:])  # reads three schemas, 30 tokens, and their questions
+        assert [some.prefix(row.prefix).shape[3] for row in rows[:3]] == [10] * 3
+        some.read(rows[3:4], rows[4:])
+        assert some.prefix(rows[3].prefix).shape[3] == 10
+        with pytest.raises(KeyError):
+            some.prefix(rows[4].prefix)
 
 
 def test_a_mark_inside_a_question_ends_no_turn_and_the_text_is_decoded_all_the_same():

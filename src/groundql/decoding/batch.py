@@ -21,6 +21,8 @@ from groundql.decoding.rows import Written
 from groundql.decoding.schedule import Capacity, Prefix, Row, Shape, Waiting, choose_shape, is_much_smaller
 from groundql.decoding.slots import Choosing, Slots
 
+AHEAD_SHARE = 0.25  # of the tokens in the cache: prompts read and not taken yet, beside it
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -34,6 +36,9 @@ class Pace:
     compact_share: float = 0.75  # fewer rows than this share of the slots move to a smaller batch
     prefix_share: float = 0.6  # and so do rows whose prefixes have at most this share of the batch's length
     least_saved: int = 0  # places of all slots by which a batch becomes smaller, or it stays as it is
+    moving_share: float = (
+        2.0  # of the capacity's tokens: most that the old and the new batch hold while rows move
+    )
 
     @classmethod
     def on(cls, device: torch.device) -> "Pace":
@@ -53,6 +58,7 @@ class Pace:
             compact_share=0.25,
             prefix_share=0.5,
             least_saved=40_000,
+            moving_share=1.5,
         )
 
 
@@ -100,13 +106,15 @@ class Batch:
         self._on_written = on_written
         self._waiting = Waiting(rows)
         self._n_own = self._waiting.n_own()
-        self._reader = Reader(model, rows, tokens_at_once=pace.tokens_at_once, reads_ahead=pace.reads_ahead)
+        n_ahead = int(AHEAD_SHARE * capacity.kv_tokens) if pace.reads_ahead else 0
+        self._reader = Reader(model, rows, tokens_at_once=pace.tokens_at_once, tokens_ahead=n_ahead)
         self._slots: Slots | None = None
         self._number = 0  # of the next step
         self._started: deque[_Started] = deque()
         self._put_back: dict[int, tuple[int, int]] = {}  # slot to token and number of ids
         self._slot_of: dict[int, int] = {}  # by the place of a live row
         self._has_news = True  # rows have left since the shape was last thought of
+        self._may_reshape = True
         self._take_shape(choose_shape(self._waiting.counts(), self._n_own, capacity))
 
     def run(self) -> None:
@@ -273,8 +281,11 @@ class Batch:
         self._stepper = Stepper(slots, use_graph=self._pace.use_graph)
 
     def _reshape(self) -> None:
-        """Move to a smaller batch where little of this one is used, or where its prefixes are much too wide."""
-        if self._slots is None or not any(self._live):
+        """Move to a smaller batch where little of this one is used, or where its prefixes are much too wide.
+
+        Where both do not fit into the memory, this one stays to the end.
+        """
+        if not self._may_reshape or self._slots is None or not any(self._live):
             return
         shape = self._better_shape()
         if shape is None:
@@ -292,21 +303,28 @@ class Batch:
             if live is not None:
                 of_prefix.setdefault(live.row.prefix, []).append(slot)
                 old_groups.setdefault(live.row.prefix, slot // self._shape.n_rows)
-        self._take_shape(shape)
         groups: list[int] = []
+        prefixes: list[Prefix] = []
         moved: dict[int, int] = {}
         for prefix, slots in of_prefix.items():
             for start in range(0, len(slots), shape.n_rows):
-                self._groups[len(groups)] = prefix
                 for i, slot in enumerate(slots[start : start + shape.n_rows]):
                     moved[slot] = len(groups) * shape.n_rows + i
                 groups.append(old_groups[prefix])
+                prefixes.append(prefix)
+        try:
+            new_slots = self._slots.moved(shape, groups, moved)
+        except torch.OutOfMemoryError:
+            self._may_reshape = False
+            return
+        self._take_shape(shape)
+        self._groups[: len(prefixes)] = prefixes
         for slot, new in moved.items():
             self._live[new] = live = old[slot]
             if live is not None:
                 self._slot_of[live.row.place] = new
         self._put_back = {moved[slot]: value for slot, value in self._put_back.items()}
-        self._use(self._slots.moved(shape, groups, moved))
+        self._use(new_slots)
 
     def _better_shape(self) -> Shape | None:
         """A much smaller shape that holds the rows of this batch, or None."""
@@ -322,5 +340,7 @@ class Batch:
         if n_groups > shape.n_groups or not is_much_smaller(shape, self._shape, *shares):
             return None
         if self._shape.n_places - shape.n_places < self._pace.least_saved:
+            return None
+        if self._shape.kv_tokens + shape.kv_tokens > self._pace.moving_share * self._capacity.kv_tokens:
             return None
         return shape

@@ -17,11 +17,14 @@ Kind = tuple[
 class Reader:
     """Keys and values of prefixes and suffixes, kept for as long as rows need them."""
 
-    def __init__(self, model: Any, rows: Sequence[Row], *, tokens_at_once: int, reads_ahead: bool) -> None:
-        """`tokens_at_once` bounds one forward pass, padding counted; `reads_ahead` fills passes up with rows to come."""
+    def __init__(self, model: Any, rows: Sequence[Row], *, tokens_at_once: int, tokens_ahead: int) -> None:
+        """`tokens_at_once` bounds one forward pass, padding counted, and passes are filled up with rows to come.
+
+        While `tokens_ahead` are held that no slot has taken, nothing is read before it is needed; 0: never is.
+        """
         self._model = model
         self._tokens_at_once = tokens_at_once
-        self._reads_ahead = reads_ahead
+        self._tokens_ahead = tokens_ahead
         self._prefixes: dict[Prefix, torch.Tensor] = {}
         self._suffixes: dict[Kind, torch.Tensor] = {}
         self._n_left = Counter(map(_kind, rows))  # rows that are not taken
@@ -40,7 +43,7 @@ class Reader:
 
     def read(self, rows: Sequence[Row], coming: Iterable[Row]) -> None:
         """Compute what `rows` need, and of `coming` what fits the same passes."""
-        coming = list(coming) if self._reads_ahead else []
+        coming = list(coming) if self._n_held() < self._tokens_ahead else []
         self._read_prefixes(rows, coming)
         kinds = dict.fromkeys(kind for row in rows if (kind := _kind(row))[1] and kind not in self._suffixes)
         if not kinds:
@@ -59,6 +62,10 @@ class Reader:
         """Drop prefixes that no row waits for."""
         kept = set(waiting)
         self._prefixes = {prefix: states for prefix, states in self._prefixes.items() if prefix in kept}
+
+    def _n_held(self) -> int:
+        """Tokens whose keys and values are held here, beside those of the slots."""
+        return sum(states.shape[3] for held in (self._prefixes, self._suffixes) for states in held.values())
 
     def _read_prefixes(self, rows: Sequence[Row], coming: Sequence[Row]) -> None:
         """Compute the prefixes of `rows`, and where there are new ones, of `coming` what fits the same pass."""
@@ -94,7 +101,9 @@ class Reader:
             reading = Reading(len(chunk[-1][1]), padded, of_row, torch.tensor(starts, device=padded.device))
             states = self._states([suffix for _, suffix in chunk], reading, starts)
             for i, kind in enumerate(chunk):
-                self._suffixes[kind] = states[:, :, i, :, : len(kind[1])]
+                self._suffixes[kind] = states[
+                    :, :, i, :, : len(kind[1])
+                ].clone()  # else it holds all of the pass
 
     def _states(
         self, texts: Sequence[tuple[int, ...]], reading: Reading, starts: Sequence[int]
