@@ -1,7 +1,7 @@
 """Reads prompts before they are decoded: each schema once, each question once, many in one forward pass. Needs torch."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ class Reader:
     def __init__(self, model: Any, rows: Sequence[Row], *, tokens_at_once: int, tokens_ahead: int) -> None:
         """`tokens_at_once` bounds one forward pass, padding counted, and passes are filled up with rows to come.
 
-        While `tokens_ahead` are held that no slot has taken, nothing is read before it is needed; 0: never is.
+        But no suffix while so many as `tokens_ahead` of suffixes are held, no prefix while so many of both; 0: never.
         """
         self._model = model
         self._tokens_at_once = tokens_at_once
@@ -43,8 +43,9 @@ class Reader:
 
     def read(self, rows: Sequence[Row], coming: Iterable[Row]) -> None:
         """Compute what `rows` need, and of `coming` what fits the same passes."""
-        coming = list(coming) if self._n_held() < self._tokens_ahead else []
-        self._read_prefixes(rows, coming)
+        n_prefixes, n_suffixes = _n_tokens(self._prefixes), _n_tokens(self._suffixes)
+        coming = list(coming) if n_suffixes < self._tokens_ahead else []
+        self._read_prefixes(rows, coming if n_prefixes + n_suffixes < self._tokens_ahead else [])
         kinds = dict.fromkeys(kind for row in rows if (kind := _kind(row))[1] and kind not in self._suffixes)
         if not kinds:
             return
@@ -62,10 +63,6 @@ class Reader:
         """Drop prefixes that no row waits for."""
         kept = set(waiting)
         self._prefixes = {prefix: states for prefix, states in self._prefixes.items() if prefix in kept}
-
-    def _n_held(self) -> int:
-        """Tokens whose keys and values are held here, beside those of the slots."""
-        return sum(states.shape[3] for held in (self._prefixes, self._suffixes) for states in held.values())
 
     def _read_prefixes(self, rows: Sequence[Row], coming: Sequence[Row]) -> None:
         """Compute the prefixes of `rows`, and where there are new ones, of `coming` what fits the same pass."""
@@ -124,6 +121,10 @@ class Reader:
         while n < len(unread) and (n + 1) * lengths[n] <= self._tokens_at_once:
             n += 1
         return unread[:n], unread[n:]
+
+
+def _n_tokens(held: Mapping[Any, torch.Tensor]) -> int:
+    return sum(states.shape[3] for states in held.values())
 
 
 def _kind(row: Row) -> Kind:
