@@ -6,6 +6,7 @@ OUT gets every file of DATA as a link, and folders in the official layouts, draw
 
 - `bird/fit`, `spider/fit`: what settings are trained on;
 - `bird/held`, `spider/held`: up to 200 and 300 questions on 12 and 20 databases that the former do not hold;
+- `spider/held_rest`: the other 558 questions on those 20 databases, for rows that lie close;
 - `bird/seen`: 200 questions on the databases of `bird/fit`, themselves not in it: the seed paper's random split;
 - `spider/inner`, `spider/inner_dev`: `spider/fit` without 10 of its databases, and 120 questions on these, for the row whose
   checkpoint is chosen by what its queries return.
@@ -120,10 +121,12 @@ def write_spider(data: Path, out: Path) -> None:
     fit, held = split_databases(
         json.loads((spider / "train_spider.json").read_text()), N_HELD["spider"], SEED
     )
+    asked = spread_entries(held, N_ASKED["spider"], SEED)
     inner, inner_dev = split_databases(fit, N_INNER, SEED)
     for name, file, entries in (
         ("fit", "train_spider.json", fit),
-        ("held", "dev.json", spread_entries(held, N_ASKED["spider"], SEED)),
+        ("held", "dev.json", asked),
+        ("held_rest", "dev.json", [entry for entry in held if entry not in asked]),
         ("inner", "train_spider.json", inner),
         ("inner_dev", "dev.json", spread_entries(inner_dev, N_INNER_ASKED, SEED)),
     ):
@@ -142,6 +145,7 @@ def main(data: Path, out: Path) -> None:
         "bird/seen",
         "spider/fit",
         "spider/held",
+        "spider/held_rest",
         "spider/inner",
         "spider/inner_dev",
     ):
@@ -154,6 +158,7 @@ def main(data: Path, out: Path) -> None:
         "bird:{}/bird/seen#dev",
         "spider:{}/spider/fit#train",
         "spider:{}/spider/held#dev",
+        "spider:{}/spider/held_rest#dev",
         "spider:{}/spider/inner#train",
         "spider:{}/spider/inner_dev#dev",
     ):
