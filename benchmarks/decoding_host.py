@@ -1,11 +1,14 @@
 """What grounded decoding costs the host: everything but the model, whose steps are scripted and take a fixed time.
 
-    python benchmarks/decoding_host.py TOKENIZER --data DATA [--batch-size N] [--processes N] [--step-ms MS]
+    python benchmarks/decoding_host.py TOKENIZER --data DATA [--texts FREE [GROUNDED]] [--step-ms MS] ...
 
-The script of a question is its gold query: at each step the stand-in for the GPU proposes the gold's next token first, and
-in `--refused` of 1,000 steps a random one before it, as a tuned model does. Like a GPU it takes its steps one after the
-other, beside the host, each in `--step-ms`. So the seconds beyond `steps * step-ms` are the host's: tokenising,
-compiling schemas, starting processes, checking tokens and waiting for the checks.
+The script of a question is its gold query, or with `--texts` what a model wrote (completions of `decoding_speed.py --texts`):
+at each step the stand-in for the GPU proposes the script's next token first, and in `--refused` of 1,000 steps a random one
+before it. Where a grounded text was strained, the free text's token is proposed first. Like a GPU it takes its steps one
+after the other, beside the host, each in `--step-ms`, with `--place-ns` more for each place of the cache that a slot looks
+at, `--shape-ms` for a new shape, and `--pass-ms` for a pass over prompts. So the seconds beyond `of_device_s` are the
+host's: tokenising, compiling schemas, starting processes, checking tokens and waiting for the checks. `live` tells how many
+rows were alive, as a mean over each tenth of the steps.
 """
 
 import argparse
@@ -16,9 +19,13 @@ import pstats
 import random
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -27,9 +34,10 @@ from transformers import AutoTokenizer
 from groundql.config import GenerationSettings, PromptSettings
 from groundql.decoding import batch
 from groundql.decoding.constraint import Vocabulary
-from groundql.decoding.engine import decode, ends_of
+from groundql.decoding.engine import decode, ends_of, gpu_capacity
 from groundql.decoding.grounded_crew import grounded_crew, vocabulary_of
-from groundql.decoding.schedule import Capacity
+from groundql.decoding.reader import Reader
+from groundql.decoding.schedule import Shape
 from groundql.errors import GroundqlError
 from groundql.generating import Writer, ask_all
 from groundql.models.chat import turns_of
@@ -39,33 +47,64 @@ from groundql.records import DataSet, Turns
 from groundql.selecting import Asked
 
 N_LOGITS = 151_936
+N_NEW = 256
 
 
+@dataclass
 class Device:
-    """A stand-in for a GPU: steps in a queue, each taking the same time."""
+    """A stand-in for a GPU: steps in a queue, their time by the batch's shape alone."""
 
-    def __init__(self, scripts: list[list[int]], step_s: float, refused: float) -> None:
-        self.scripts = scripts
-        self.step_s = step_s
-        self.refused = refused
-        self.free_at = 0.0
-        self.n_steps = self.n_rows = self.n_shapes = 0
-        self.idle_s = 0.0
+    scripts: list[list[int]]  # what each row writes, by place
+    wishes: list[dict[int, int]]  # of each row: tokens that it proposes before the script's, by their number
+    step_s: float
+    refused: float = 0.0  # share of steps with a random token before the script's
+    place_s: float = 0.0  # for each place of each slot
+    shape_s: float = 0.0  # for a new shape
+    pass_s: float = 0.0  # for a pass over prompts
+    free_at: float = 0.0
+    device_s: float = 0.0
+    idle_s: float = 0.0
+    n_steps: int = 0
+    passes: list[int] = field(default_factory=list)  # tokens of each
+    shapes: list[tuple[int, int]] = field(default_factory=list)  # slots and places of each
+
+    def __post_init__(self) -> None:
+        of_token = Counter(token for script in self.scripts for token in script)
+        self.common = np.resize(
+            np.array([token for token, _ in of_token.most_common(33)], np.int32), 33
+        )  # offered behind it
+
+    def reshape(self, shape: Shape) -> None:
+        """The steps from here on are of this shape."""
+        self.shapes.append((shape.n_slots, shape.n_prefix + shape.n_own))
+        self._busy(self.shape_s)
 
     def enqueue(self) -> float:
         """Start a step; when it will be done."""
-        now = time.perf_counter()
-        self.idle_s += max(0.0, now - self.free_at) if self.n_steps else 0.0
-        self.free_at = max(now, self.free_at) + self.step_s
+        n_slots, n_places = self.shapes[-1]
+        self._busy(self.step_s + self.place_s * n_slots * n_places)
         self.n_steps += 1
         return self.free_at
+
+    def read(self, n_tokens: int) -> None:
+        """Prompts are read: so many tokens in one pass, padding among them."""
+        self.passes.append(n_tokens)
+        self._busy(self.pass_s)
+
+    def _busy(self, seconds: float) -> None:
+        now = time.perf_counter()
+        self.idle_s += max(0.0, now - self.free_at) if self.n_steps else 0.0
+        self.free_at = max(now, self.free_at) + seconds
+        self.device_s += seconds
 
     def proposed(self, place: int, n: int, n_best: int) -> np.ndarray:
         """(2 * n_best) int32: what `Slots.best` holds for a row that has written `n` tokens."""
         script = self.scripts[place]
-        ids = np.arange(1000, 1000 + n_best, dtype=np.int32)
+        ids = self.common[:n_best].copy()
         ids[0] = script[min(n, len(script) - 1)]
-        if n_best > 1 and random.Random(place * 1009 + n).random() < self.refused:
+        if n_best > 1 and n in self.wishes[place]:
+            ids[1], ids[0] = ids[0], self.wishes[place][n]
+        elif n_best > 1 and random.Random(place * 1009 + n).random() < self.refused:
             ids[1], ids[0] = ids[0], random.Random(place * 1009 + n + 1).randrange(50_000)
         masses = np.full(n_best, -12, np.float32)
         masses[0] = -0.05
@@ -83,7 +122,7 @@ class ScriptedSlots:
         self.rows: list[int] = [-1] * shape.n_slots
         self.n_ids = [0] * shape.n_slots
         self.kept: dict[tuple[int, int], np.ndarray] = {}
-        self.device.n_shapes += 1
+        self.device.reshape(shape)
 
     def set_prefix(self, group: int, states: Any) -> None: ...
 
@@ -111,6 +150,10 @@ class ScriptedSlots:
             script = self.device.scripts[self.rows[slot]]
             scores[:, i, script[min(self.n_ids[slot] - 1, len(script) - 1)]] = -0.05
         return scores
+
+    def move(self, olds: Any, news: Any) -> None:
+        for old, new in zip(olds, news, strict=True):
+            self.rows[new], self.n_ids[new] = self.rows[old], self.n_ids[old]
 
     def moved(self, shape: Any, groups: Any, slots: dict[int, int]) -> "ScriptedSlots":
         other = ScriptedSlots(
@@ -146,18 +189,33 @@ class ScriptedFetched:
         return self._found.numpy() if isinstance(self._found, torch.Tensor) else self._found
 
 
-class NoReader:
-    """In the place of `Reader`: prompts cost nothing."""
+class ScriptedReader(Reader):
+    """In the place of `Reader`: which prompts are read in which pass, without a model."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def _states(self, texts: Any, reading: Any, starts: Any) -> torch.Tensor:
+        width = max(1, len(texts[-1]))
+        ScriptedSlots.device.read(len(texts) * width)
+        return torch.zeros(1, 2, len(texts), 1, width, 1)
 
-    def read(self, rows: Any, coming: Any) -> None: ...
 
-    def prefix(self, prefix: Any) -> Any: ...
+@contextlib.contextmanager
+def in_place_of_a_model(device: Device) -> Iterator[list[int]]:
+    """Batches run on `device`; the list has the rows that were alive, step by step."""
+    live: list[int] = []
+    real = batch._Started
 
-    def take(self, row: Any) -> Any: ...
+    def started(number: int, rows: Any, *rest: Any) -> Any:
+        live.append(len(rows))
+        return real(number, rows, *rest)
 
-    def forget(self, waiting: Any) -> None: ...
+    ScriptedSlots.device = device
+    stand_ins: dict[str, Any] = {
+        "Slots": ScriptedSlots,
+        "Stepper": ScriptedStepper,
+        "Fetched": ScriptedFetched,
+    }
+    with patch.multiple(batch, **stand_ins, Reader=ScriptedReader, _Started=started):
+        yield live
 
 
 def arguments() -> argparse.Namespace:
@@ -168,7 +226,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--texts", nargs="+", default=[], help="completions: free ones, and grounded ones")
     parser.add_argument("--step-ms", type=float, default=5.0)
+    parser.add_argument("--place-ns", type=float, default=0.0)
+    parser.add_argument("--shape-ms", type=float, default=0.0)
+    parser.add_argument("--pass-ms", type=float, default=0.0)
     parser.add_argument("--refused", type=float, default=5.0, help="of 1,000 first proposals")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--free", action="store_true")
@@ -176,56 +238,51 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def scripts_of(data: DataSet, asked: Asked, tokenizer: Any, end: int) -> list[list[int]]:
-    """For each prompt the tokens of its gold, canonical where it can be, and the end token."""
-    golds = {question.question_id: question.gold_sql or "" for question in data.questions}
-    scripts = []
-    for prompt in asked.prompts:
-        gold = golds[prompt.question_id]
+def scripts_of(
+    data: DataSet, asked: Asked, tokenizer: Any, end: int, options: argparse.Namespace
+) -> tuple[list[list[int]], list[dict[int, int]]]:
+    """For each prompt the tokens that its row writes, and those that it proposes before them, by their number."""
+    texts = {}
+    for question in data.questions:
+        text = question.gold_sql or ""
         with contextlib.suppress(GroundqlError):
-            gold = canonical_sql(gold, asked.schemas[prompt.db_id])
-        scripts.append([*tokenizer(gold)["input_ids"], end])
-    return scripts
-
-
-def play(device: Device) -> Any:
-    """Put the stand-ins in place; a model for them."""
-    ScriptedSlots.device = device
-    batch.Slots, batch.Stepper, batch.Fetched, batch.Reader = (
-        ScriptedSlots,
-        ScriptedStepper,
-        ScriptedFetched,
-        NoReader,
-    )
-    config = SimpleNamespace(vocab_size=N_LOGITS, _attn_implementation="sdpa")
-    return SimpleNamespace(
-        device=torch.device("cpu"), config=config, set_attn_implementation=lambda name: None
-    )
+            text = canonical_sql(text, asked.schemas[question.db_id])
+        texts[question.question_id] = [text]
+    strained = {}
+    ways = [[json.loads(line) for line in Path(path).read_text().splitlines()] for path in options.texts]
+    for ones in zip(*ways, strict=True):
+        texts[ones[0]["question_id"]] = [one["text"] for one in ones]
+        strain = ones[-1]["strain"]
+        if strain and strain["total"] > 0 and not ones[-1]["n_backtracks"]:
+            strained[ones[0]["question_id"]] = strain["at"]
+    scripts, wishes = [], []
+    for prompt in asked.prompts:
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts[prompt.question_id]]
+        scripts.append([*ids[0 if options.free else -1], end][:N_NEW])
+        at = strained.get(prompt.question_id)
+        wishes.append({} if at is None or at >= len(ids[0]) else {at: ids[0][at]})
+    return scripts, wishes
 
 
 def decode_all(
-    model: Any,
-    tokenizer: Any,
-    turns: Turns,
-    asked: Asked,
-    vocabulary: Vocabulary,
-    options: argparse.Namespace,
+    tokenizer: Any, turns: Turns, asked: Asked, vocabulary: Vocabulary, options: argparse.Namespace
 ) -> list[Any]:
     """What is decoded for each prompt."""
+    config = SimpleNamespace(vocab_size=N_LOGITS, _attn_implementation="sdpa")
     crew: Any = contextlib.nullcontext()
     if not options.free:
         schemas = [asked.schemas[prompt.db_id] for prompt in asked.prompts]
-        crew = grounded_crew(vocabulary, schemas, samples=1, limit=256, n_processes=options.processes)
+        crew = grounded_crew(vocabulary, schemas, samples=1, limit=N_NEW, n_processes=options.processes)
     with crew as chooser:
         decoded = decode(
-            model,
+            SimpleNamespace(device=torch.device("cpu"), config=config, set_attn_implementation=id),
             tokenizer,
             asked.prompts,
             turns,
-            settings=GenerationSettings(max_new_tokens=256),
+            settings=GenerationSettings(max_new_tokens=N_NEW),
             crew=chooser,
             pace=batch.Pace.on(torch.device("cuda")),
-            capacity=Capacity(options.batch_size, 4_000_000, rows_a_group=8, multiple=64),
+            capacity=gpu_capacity(options.batch_size, 4_000_000),
         )
     return [one for (one,) in decoded]
 
@@ -240,18 +297,23 @@ def main() -> None:
     writer = Writer(loaded=SimpleNamespace(tokenizer=tokenizer), turns=turns, prompt=PromptSettings())
     asked, _ = ask_all(writer, data)
     ends = ends_of(tokenizer, turns)
-    scripts = scripts_of(data, asked, tokenizer, min(ends))
+    scripts, wishes = scripts_of(data, asked, tokenizer, min(ends), options)
     vocabulary = vocabulary_of(tokenizer, ends, N_LOGITS)
-    device = Device(scripts, options.step_ms / 1000, options.refused / 1000)
-    model = play(device)
+    device = Device(
+        scripts,
+        wishes,
+        options.step_ms / 1000,
+        options.refused / 1000,
+        options.place_ns / 1e9,
+        options.shape_ms / 1000,
+        options.pass_ms / 1000,
+    )
     profiler = cProfile.Profile()
-    if options.profile:
-        profiler.enable()
     started, cpu_s = time.perf_counter(), time.process_time()
-    decoded = decode_all(model, tokenizer, turns, asked, vocabulary, options)
+    with in_place_of_a_model(device) as live, profiler if options.profile else contextlib.nullcontext():
+        decoded = decode_all(tokenizer, turns, asked, vocabulary, options)
     seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
     if options.profile:
-        profiler.disable()
         pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(30)
     same = sum(list(one.ids) == script[:-1] for one, script in zip(decoded, scripts, strict=True))
     facts = {
@@ -260,11 +322,15 @@ def main() -> None:
         "seconds": round(seconds, 2),
         "new_tokens": sum(len(one.ids) for one in decoded),
         "steps": device.n_steps,
-        "of_device_s": round(device.n_steps * device.step_s, 2),
+        "of_device_s": round(device.device_s, 2),
         "device_idle_s": round(device.idle_s, 2),
-        "before_and_after_s": round(seconds - device.idle_s - device.n_steps * device.step_s, 2),
+        "before_and_after_s": round(seconds - device.idle_s - device.device_s, 2),
         "host_cpu_s": round(cpu_s, 2),
-        "shapes": device.n_shapes,
+        "passes": len(device.passes),
+        "tokens_read": sum(device.passes),
+        "shapes": device.shapes,
+        "live": [round(float(tenth.mean())) for tenth in np.array_split(live, 10) if len(tenth)],
+        "steps_under_16": sum(n < 16 for n in live),
         "as_scripted": same,
         "abstained": sum(one.status == "abstained" for one in decoded),
     }

@@ -7,9 +7,11 @@ import torch
 
 from groundql.config import GenerationSettings
 from groundql.decoding import reader
+from groundql.decoding.attention import decoding_attention
 from groundql.decoding.batch import Pace
 from groundql.decoding.engine import decode as decode_all
-from groundql.decoding.schedule import Capacity
+from groundql.decoding.schedule import Capacity, Row
+from groundql.decoding.slots import Slots
 from groundql.models.chat import turns_of
 from groundql.records import Prompt
 from groundql.training import attention
@@ -45,7 +47,7 @@ def encode(text):
 
 def generate_alone(model, prompt, ends, n_new=N_NEW):
     """What transformers' generate writes for one prompt, end token included."""
-    ids = torch.tensor([encode(prompt.prefix) + encode(prompt.suffix)])
+    ids = torch.tensor([encode(prompt.prefix) + encode(prompt.suffix)], device=model.device)
     with torch.inference_mode():
         whole = model.generate(
             ids,
@@ -162,6 +164,42 @@ def test_refilling_compacting_and_looking_ahead_change_nothing(many, pace, capac
     assert texts(decode(model, prompts, turns=turns, pace=pace, capacity=capacity)) == expected
 
 
+def test_rows_of_half_empty_groups_move_together_and_write_the_same(many, monkeypatch):
+    model, prompts, turns, expected = many
+    moves = []
+    move = Slots.move
+
+    def counted(slots, old, new):
+        moves.append(len(old))
+        move(slots, old, new)
+
+    monkeypatch.setattr(Slots, "move", counted)
+    for lookahead in (0, 1):
+        pace = Pace(lookahead=lookahead, compact_share=0.0, prefix_share=0.0)
+        found = decode(model, prompts, turns=turns, pace=pace, capacity=Capacity(4, 10_000, rows_a_group=2))
+        assert texts(found) == expected
+        assert moves
+        moves.clear()
+
+
+def test_rows_stay_where_the_memory_does_not_take_a_second_batch(many, monkeypatch):
+    model, prompts, turns, expected = many
+    capacity = Capacity(8, 10_000, rows_a_group=2)
+    n_tried = 0
+
+    def full(*args):
+        nonlocal n_tried
+        n_tried += 1
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Slots, "moved", full)
+    assert texts(decode(model, prompts, turns=turns, pace=Pace(lookahead=1), capacity=capacity)) == expected
+    assert n_tried == 1
+    pace = Pace(lookahead=1, moving_share=0.0)
+    assert texts(decode(model, prompts, turns=turns, pace=pace, capacity=capacity)) == expected
+    assert n_tried == 1
+
+
 def test_a_window_is_kept_where_rows_move_between_batches():
     model, prompts = lively_model("starcoder2", window=16), some_prompts(9)
     expected = [tuple(generate_alone(model, prompt, {TOKENIZER.eos_token_id})) for prompt in prompts]
@@ -206,6 +244,33 @@ def test_equal_prefixes_and_suffixes_are_read_once(monkeypatch):
     settings = GenerationSettings(max_new_tokens=2, samples=4, temperature=1.0, batch_size=100)
     decode_all(lively_model("llama"), TOKENIZER, some_prompts(6, n_prefixes=2), TURNS, settings=settings)
     assert sum(n_read) == 2 + 6
+
+
+def test_schemas_are_read_ahead_in_the_pass_of_the_first(monkeypatch):
+    n_read = []
+    whole = reader.forward_pass
+
+    def counted(model, ids, positions, decoding):
+        n_read.append(ids.shape[0])
+        return whole(model, ids, positions, decoding)
+
+    monkeypatch.setattr(reader, "forward_pass", counted)
+    pace = Pace(tokens_at_once=1000, reads_ahead=True)
+    decode(lively_model("llama"), some_prompts(6, n_prefixes=3), pace=pace, capacity=Capacity(1, 10_000))
+    assert n_read == [3, 6]
+
+
+def test_nothing_is_read_ahead_while_enough_is_held():
+    model = lively_model("llama")
+    rows = [Row((place, *[7] * 9), (5, 6), 3, 0, place) for place in range(10)]
+    with torch.inference_mode(), decoding_attention(model):
+        some = reader.Reader(model, rows, tokens_at_once=30, tokens_ahead=20)
+        some.read(rows[:1], rows[1:])  # reads three schemas, 30 tokens, and their questions
+        assert [some.prefix(row.prefix).shape[3] for row in rows[:3]] == [10] * 3
+        some.read(rows[3:4], rows[4:])
+        assert some.prefix(rows[3].prefix).shape[3] == 10
+        with pytest.raises(KeyError):
+            some.prefix(rows[4].prefix)
 
 
 def test_a_mark_inside_a_question_ends_no_turn_and_the_text_is_decoded_all_the_same():

@@ -41,7 +41,7 @@ def alone(model, prompt, place):
 
     @torch.inference_mode()
     def next_logits(written):
-        return model(torch.tensor([ids + list(written)])).logits[0, -1].numpy()
+        return model(torch.tensor([ids + list(written)], device=model.device)).logits[0, -1].cpu().numpy()
 
     return decode_grounded_row(next_logits, constraint_of(place, ENDS), ENDS, BUDGET)
 

@@ -39,7 +39,7 @@ def filled(model, choosing=Choosing()):  # noqa: B008 (frozen)
     prefixes = [(5, 6, 7, 8), (9, 10)]
     suffixes = [(prefixes[0], (11, 12, 13)), (prefixes[0], (14,)), (prefixes[1], (15, 16))]
     rows = [Row(prefix, suffix, 9, place + 1, place) for place, (prefix, suffix) in enumerate(suffixes)]
-    reader = Reader(model, rows, tokens_at_once=100, reads_ahead=False)
+    reader = Reader(model, rows, tokens_at_once=100, tokens_ahead=0)
     reader.read(rows, [])
     shape = Shape(n_groups=2, n_rows=2, n_prefix=8, n_own=12)
     slots = Slots(model, shape, choosing, reader.prefix(prefixes[0]))

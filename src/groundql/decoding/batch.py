@@ -21,6 +21,8 @@ from groundql.decoding.rows import Written
 from groundql.decoding.schedule import Capacity, Prefix, Row, Shape, Waiting, choose_shape, is_much_smaller
 from groundql.decoding.slots import Choosing, Slots
 
+AHEAD_SHARE = 0.25  # of the tokens in the cache: prompts read and not taken yet, beside it
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -33,13 +35,17 @@ class Pace:
     refill_share: float = 0.0  # free slots wait until they are this share of all
     compact_share: float = 0.75  # fewer rows than this share of the slots move to a smaller batch
     prefix_share: float = 0.6  # and so do rows whose prefixes have at most this share of the batch's length
-    least_slots: int = 1  # a batch of so many is not made smaller
+    least_saved: int = 0  # places of all slots by which a batch becomes smaller, or it stays as it is
+    moving_share: float = (
+        2.0  # of the capacity's tokens: most that the old and the new batch hold while rows move
+    )
 
     @classmethod
     def on(cls, device: torch.device) -> "Pace":
         """What suits a device: a GPU loses most by waiting and by small passes, a CPU by computing free slots.
 
-        Another shape is another graph, whose capture takes a GPU as long as some hundred steps.
+        Another shape is another graph, whose capture takes a GPU as long as some twenty steps; a place costs each step 2 to
+        5 ns (small model, H100).
         """
         if device.type != "cuda":
             return cls()
@@ -50,8 +56,9 @@ class Pace:
             reads_ahead=True,
             refill_share=0.1,
             compact_share=0.25,
-            prefix_share=0.0,
-            least_slots=64,
+            prefix_share=0.5,
+            least_saved=40_000,
+            moving_share=1.5,
         )
 
 
@@ -99,13 +106,15 @@ class Batch:
         self._on_written = on_written
         self._waiting = Waiting(rows)
         self._n_own = self._waiting.n_own()
-        self._reader = Reader(model, rows, tokens_at_once=pace.tokens_at_once, reads_ahead=pace.reads_ahead)
+        n_ahead = int(AHEAD_SHARE * capacity.kv_tokens) if pace.reads_ahead else 0
+        self._reader = Reader(model, rows, tokens_at_once=pace.tokens_at_once, tokens_ahead=n_ahead)
         self._slots: Slots | None = None
         self._number = 0  # of the next step
         self._started: deque[_Started] = deque()
         self._put_back: dict[int, tuple[int, int]] = {}  # slot to token and number of ids
         self._slot_of: dict[int, int] = {}  # by the place of a live row
         self._has_news = True  # rows have left since the shape was last thought of
+        self._may_reshape = True
         self._take_shape(choose_shape(self._waiting.counts(), self._n_own, capacity))
 
     def run(self) -> None:
@@ -154,7 +163,9 @@ class Batch:
         usual = [
             (slot, live)
             for slot, live in started.rows
-            if self._live[slot] is live and live.valid_from <= started.number and slot not in whole_slots
+            if live.row.place in self._slot_of  # else it has ended
+            and live.valid_from <= started.number
+            and slot not in whole_slots
         ]
         slots = [slot for slot, _ in usual]
         places, courses = [live.row.place for _, live in usual], [live.course for _, live in usual]
@@ -186,8 +197,11 @@ class Batch:
 
     def _admit(self) -> None:
         """Fill free slots with rows that wait, when enough are free."""
-        placed = self._plan()
         n_worth = max(1, min(int(self._pace.refill_share * self._shape.n_slots), len(self._waiting)))
+        if self._live.count(None) < n_worth:
+            return
+        self._gather()
+        placed = self._plan()
         if not placed or (len(placed) < n_worth and any(self._live)):
             return
         new_groups: dict[int, Prefix] = {}
@@ -235,13 +249,43 @@ class Batch:
             left[prefix] -= len(taken)
         return placed
 
+    def _gather(self) -> None:
+        """Let rows of one prefix that nothing waits for move together, where that frees a group for another prefix."""
+        left = self._waiting.counts()
+        if not left or self._slots is None:
+            return
+        n_rows = self._shape.n_rows
+        groups_of: dict[Prefix, list[list[int]]] = {}  # slots of groups that have rows
+        for group, prefix in enumerate(self._groups):
+            slots = list(range(group * n_rows, (group + 1) * n_rows))
+            if prefix is not None and prefix not in left and any(self._live[slot] for slot in slots):
+                groups_of.setdefault(prefix, []).append(slots)
+        moved: dict[int, int] = {}
+        for groups in groups_of.values():
+            groups.sort(key=lambda slots: sum(self._live[slot] is not None for slot in slots), reverse=True)
+            n_kept = -(-sum(self._live[slot] is not None for slots in groups for slot in slots) // n_rows)
+            free = [slot for slots in groups[:n_kept] for slot in slots if self._live[slot] is None]
+            taken = [slot for slots in groups[n_kept:] for slot in slots if self._live[slot] is not None]
+            moved |= dict(zip(taken, free, strict=False))
+        if moved:
+            self._slots.move(list(moved), list(moved.values()))
+        for old, new in moved.items():
+            self._live[new], self._live[old] = live, _ = self._live[old], None
+            if live is not None:
+                self._slot_of[live.row.place] = new
+            if old in self._put_back:
+                self._put_back[new] = self._put_back.pop(old)
+
     def _use(self, slots: Slots) -> None:
         self._slots = slots
         self._stepper = Stepper(slots, use_graph=self._pace.use_graph)
 
     def _reshape(self) -> None:
-        """Move to a smaller batch where little of this one is used, or where its prefixes are much too wide."""
-        if self._slots is None or not any(self._live):
+        """Move to a smaller batch where little of this one is used, or where its prefixes are much too wide.
+
+        Where both do not fit into the memory, this one stays to the end.
+        """
+        if not self._may_reshape or self._slots is None or not any(self._live):
             return
         shape = self._better_shape()
         if shape is None:
@@ -259,26 +303,33 @@ class Batch:
             if live is not None:
                 of_prefix.setdefault(live.row.prefix, []).append(slot)
                 old_groups.setdefault(live.row.prefix, slot // self._shape.n_rows)
-        self._take_shape(shape)
         groups: list[int] = []
+        prefixes: list[Prefix] = []
         moved: dict[int, int] = {}
         for prefix, slots in of_prefix.items():
             for start in range(0, len(slots), shape.n_rows):
-                self._groups[len(groups)] = prefix
                 for i, slot in enumerate(slots[start : start + shape.n_rows]):
                     moved[slot] = len(groups) * shape.n_rows + i
                 groups.append(old_groups[prefix])
+                prefixes.append(prefix)
+        try:
+            new_slots = self._slots.moved(shape, groups, moved)
+        except torch.OutOfMemoryError:
+            self._may_reshape = False
+            return
+        self._take_shape(shape)
+        self._groups[: len(prefixes)] = prefixes
         for slot, new in moved.items():
             self._live[new] = live = old[slot]
             if live is not None:
                 self._slot_of[live.row.place] = new
         self._put_back = {moved[slot]: value for slot, value in self._put_back.items()}
-        self._use(self._slots.moved(shape, groups, moved))
+        self._use(new_slots)
 
     def _better_shape(self) -> Shape | None:
         """A much smaller shape that holds the rows of this batch, or None."""
         living = Counter(live.row.prefix for live in self._live if live is not None)
-        if not living or self._shape.n_slots <= self._pace.least_slots:
+        if not living:
             return None
         counts = dict(living)
         for prefix, n in self._waiting.counts().items():
@@ -287,5 +338,9 @@ class Batch:
         n_groups = sum(-(-n // shape.n_rows) for n in living.values())
         shares = self._pace.compact_share, self._pace.prefix_share
         if n_groups > shape.n_groups or not is_much_smaller(shape, self._shape, *shares):
+            return None
+        if self._shape.n_places - shape.n_places < self._pace.least_saved:
+            return None
+        if self._shape.kv_tokens + shape.kv_tokens > self._pace.moving_share * self._capacity.kv_tokens:
             return None
         return shape

@@ -97,7 +97,12 @@ def capacity_of(model: Any, settings: GenerationSettings) -> Capacity:
     if model.device.type != "cuda":
         return Capacity(settings.batch_size or CPU_BATCH_SIZE, settings.kv_tokens or CPU_KV_TOKENS)
     tokens = settings.kv_tokens or int(0.4 * _free_bytes(model.device) / _bytes_a_token(model))
-    return Capacity(settings.batch_size or GPU_BATCH_SIZE, tokens, rows_a_group=8, multiple=64)
+    return gpu_capacity(settings.batch_size or GPU_BATCH_SIZE, tokens)
+
+
+def gpu_capacity(n_slots: int, kv_tokens: int) -> Capacity:
+    """Small groups are full more often; large ones read a schema's keys for more rows at once."""
+    return Capacity(n_slots, kv_tokens, rows_a_group=min(8, max(1, n_slots // 16)), multiple=64)
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -1,7 +1,7 @@
 """Reads prompts before they are decoded: each schema once, each question once, many in one forward pass. Needs torch."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +17,14 @@ Kind = tuple[
 class Reader:
     """Keys and values of prefixes and suffixes, kept for as long as rows need them."""
 
-    def __init__(self, model: Any, rows: Sequence[Row], *, tokens_at_once: int, reads_ahead: bool) -> None:
-        """`tokens_at_once` bounds one forward pass, padding counted; `reads_ahead` fills passes up with rows to come."""
+    def __init__(self, model: Any, rows: Sequence[Row], *, tokens_at_once: int, tokens_ahead: int) -> None:
+        """`tokens_at_once` bounds one forward pass, padding counted, and passes are filled up with rows to come.
+
+        But no suffix while so many as `tokens_ahead` of suffixes are held, no prefix while so many of both; 0: never.
+        """
         self._model = model
         self._tokens_at_once = tokens_at_once
-        self._reads_ahead = reads_ahead
+        self._tokens_ahead = tokens_ahead
         self._prefixes: dict[Prefix, torch.Tensor] = {}
         self._suffixes: dict[Kind, torch.Tensor] = {}
         self._n_left = Counter(map(_kind, rows))  # rows that are not taken
@@ -40,19 +43,20 @@ class Reader:
 
     def read(self, rows: Sequence[Row], coming: Iterable[Row]) -> None:
         """Compute what `rows` need, and of `coming` what fits the same passes."""
-        self._read_prefixes(dict.fromkeys(row.prefix for row in rows))
+        n_prefixes, n_suffixes = _n_tokens(self._prefixes), _n_tokens(self._suffixes)
+        coming = list(coming) if n_suffixes < self._tokens_ahead else []
+        self._read_prefixes(rows, coming if n_prefixes + n_suffixes < self._tokens_ahead else [])
         kinds = dict.fromkeys(kind for row in rows if (kind := _kind(row))[1] and kind not in self._suffixes)
         if not kinds:
             return
-        if self._reads_ahead:
-            width = max(len(suffix) for _, suffix in kinds)
-            for row in coming:
-                kind = _kind(row)
-                width = max(width, len(kind[1]))
-                if (len(kinds) + 1) * width > self._tokens_at_once:
-                    break
-                if kind[1] and kind not in self._suffixes and row.prefix in self._prefixes:
-                    kinds[kind] = None
+        width = max(len(suffix) for _, suffix in kinds)
+        for row in coming:
+            kind = _kind(row)
+            width = max(width, len(kind[1]))
+            if (len(kinds) + 1) * width > self._tokens_at_once:
+                break
+            if kind[1] and kind not in self._suffixes and row.prefix in self._prefixes:
+                kinds[kind] = None
         self._read_suffixes(sorted(kinds, key=lambda kind: len(kind[1])))
 
     def forget(self, waiting: Iterable[Prefix]) -> None:
@@ -60,8 +64,18 @@ class Reader:
         kept = set(waiting)
         self._prefixes = {prefix: states for prefix, states in self._prefixes.items() if prefix in kept}
 
-    def _read_prefixes(self, prefixes: Iterable[Prefix]) -> None:
-        unread = sorted((p for p in prefixes if p not in self._prefixes), key=len)
+    def _read_prefixes(self, rows: Sequence[Row], coming: Sequence[Row]) -> None:
+        """Compute the prefixes of `rows`, and where there are new ones, of `coming` what fits the same pass."""
+        new = dict.fromkeys(row.prefix for row in rows if row.prefix not in self._prefixes)
+        if not new:
+            return
+        width = max(map(len, new))
+        for prefix in dict.fromkeys(row.prefix for row in coming if row.prefix not in self._prefixes):
+            width = max(width, len(prefix))
+            if (len(new) + 1) * width > self._tokens_at_once:
+                break
+            new[prefix] = None
+        unread = sorted(new, key=len)
         while unread:
             chunk, unread = self._chunk(unread, [len(prefix) for prefix in unread])
             states = self._states(chunk, Reading(max(1, len(chunk[-1]))), [0] * len(chunk))
@@ -84,7 +98,9 @@ class Reader:
             reading = Reading(len(chunk[-1][1]), padded, of_row, torch.tensor(starts, device=padded.device))
             states = self._states([suffix for _, suffix in chunk], reading, starts)
             for i, kind in enumerate(chunk):
-                self._suffixes[kind] = states[:, :, i, :, : len(kind[1])]
+                self._suffixes[kind] = states[
+                    :, :, i, :, : len(kind[1])
+                ].clone()  # else it holds all of the pass
 
     def _states(
         self, texts: Sequence[tuple[int, ...]], reading: Reading, starts: Sequence[int]
@@ -105,6 +121,10 @@ class Reader:
         while n < len(unread) and (n + 1) * lengths[n] <= self._tokens_at_once:
             n += 1
         return unread[:n], unread[n:]
+
+
+def _n_tokens(held: Mapping[Any, torch.Tensor]) -> int:
+    return sum(states.shape[3] for states in held.values())
 
 
 def _kind(row: Row) -> Kind:

@@ -37,6 +37,11 @@ class Shape:
         return self.n_groups * self.n_rows
 
     @property
+    def n_places(self) -> int:
+        """Places that a step looks at: of each slot those of its prefix and its own."""
+        return self.n_slots * (self.n_prefix + self.n_own)
+
+    @property
     def kv_tokens(self) -> int:
         """Tokens whose keys and values are held."""
         return self.n_groups * (self.n_prefix + self.n_rows * self.n_own)

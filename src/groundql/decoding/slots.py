@@ -103,16 +103,28 @@ class Slots:
         (index,) = self._upload([slots])
         return torch.stack([self._scores[index].float(), self._log_probabilities[index]])
 
+    def move(self, old: Sequence[int], new: Sequence[int]) -> None:
+        """Rows change to free slots whose groups have the same prefix."""
+        from_, to = self._upload([old, new])
+        self._own[:, :, to] = self._own[:, :, from_]
+        for of_slot in (self._tokens, self._at, self._first, self._seeds):
+            of_slot.index_copy_(0, to, of_slot[from_])
+
     def moved(self, shape: Shape, groups: Sequence[int], slots: dict[int, int]) -> "Slots":
-        """A `Slots` of another shape with `groups` as its first groups; `slots` (old to new) keep their rows."""
+        """A `Slots` of another shape with `groups` as its first groups; `slots` (old to new) keep their rows.
+
+        Both caches are held at once; what is copied goes layer by layer, so that it is not held a third time.
+        """
         other = Slots(self._model, shape, self._choosing, self._own[:, :, 0])
         old_groups = self._upload([groups])[0]
         n_prefix = min(shape.n_prefix, self.shape.n_prefix)
-        other._prefix[:, :, : len(groups), :, :n_prefix] = self._prefix[:, :, old_groups, :, :n_prefix]
+        for of_layer, of_old in zip(other._prefix, self._prefix, strict=True):
+            of_layer[:, : len(groups), :, :n_prefix] = of_old[:, old_groups, :, :n_prefix]
         other._prefix_lengths[: len(groups)] = self._prefix_lengths[old_groups]
         old, new = self._upload([list(slots), list(slots.values())])
         n_own = min(shape.n_own, self.shape.n_own)
-        other._own[:, :, new, :, :n_own] = self._own[:, :, old, :, :n_own]
+        for of_layer, of_old in zip(other._own, self._own, strict=True):
+            of_layer[:, new, :, :n_own] = of_old[:, old, :, :n_own]
         for name in ("_tokens", "_at", "_first", "_seeds"):
             getattr(other, name).index_copy_(0, new, getattr(self, name)[old])
         return other

@@ -79,24 +79,19 @@ def grouped_prefix_attention(
     by_row = query.reshape(n_batch * n_kv, shared, depth)
     by_group = query.reshape(n_groups, n_rows, n_kv, shared, depth).transpose(1, 2)
     by_group = by_group.reshape(n_groups * n_kv, n_rows * shared, depth)
+    # Scores are made and weighed in place: in a large batch each pass over them takes as long as reading the weights.
+    scores = query.new_empty(n_groups * n_kv, n_rows * shared, n_prefix + n_own)
     prefix_keys = prefix_key.reshape(n_groups * n_kv, n_prefix, depth).transpose(1, 2)
-    on_prefix = torch.baddbmm(prefix_bias, by_group, prefix_keys, alpha=scale)
+    torch.baddbmm(prefix_bias, by_group, prefix_keys, alpha=scale, out=scores[..., :n_prefix])
     own_keys = key.reshape(n_batch * n_kv, n_own, depth).transpose(1, 2)
     on_own = torch.baddbmm(own_bias, by_row, own_keys, alpha=scale)
-    scores = torch.cat(
-        [
-            on_prefix.view(n_groups, n_kv, n_rows, shared, n_prefix),
-            on_own.view(n_groups, n_rows, n_kv, shared, n_own).transpose(1, 2),
-        ],
-        dim=-1,
-    )
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    of_prefix = torch.bmm(
-        weights[..., :n_prefix].flatten(2, 3).flatten(0, 1),
-        prefix_value.reshape(n_groups * n_kv, n_prefix, depth),
-    )
+    by_place = scores.view(n_groups, n_kv, n_rows, shared, n_prefix + n_own)
+    by_place[..., n_prefix:] = on_own.view(n_groups, n_rows, n_kv, shared, n_own).transpose(1, 2)
+    weights = torch.softmax(scores, dim=-1)  # computed in 32 bits, whatever the scores are kept in
+    of_prefix = torch.bmm(weights[..., :n_prefix], prefix_value.reshape(n_groups * n_kv, n_prefix, depth))
+    by_place = weights.view(n_groups, n_kv, n_rows, shared, n_prefix + n_own)
     of_own = torch.bmm(
-        weights[..., n_prefix:].transpose(1, 2).reshape(n_batch * n_kv, shared, n_own),
+        by_place[..., n_prefix:].transpose(1, 2).reshape(n_batch * n_kv, shared, n_own),
         value.reshape(n_batch * n_kv, n_own, depth),
     )
     out = of_prefix.view(n_groups, n_kv, n_rows, shared, depth).transpose(1, 2)
