@@ -10,16 +10,19 @@ import hashlib
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.examples_file import load_examples, load_facts, save_examples
 from groundql.config import PromptSettings, load_config
 from groundql.encoding import Encoded, encode_labels
-from groundql.models.chat import turns_of
+from groundql.models.chat import encode_part, turns_of
 from groundql.models.load import load_tokenizer
 from groundql.models.source import find_base
+from groundql.prompts.orders import in_table_orders
 from groundql.prompts.render import prompt_fingerprint
 from groundql.questions.load import load_data
 from groundql.records import DataSet, Prompt, Question, Turns
@@ -40,18 +43,28 @@ class Encoder:
         self._folder = folder
         self._known: dict[str, tuple[dict[str, Example], dict[str, Any]]] = {}
 
-    def __call__(self, data: DataSet, settings: PromptSettings, tokenizer: Any, turns: Turns) -> Encoded:
+    def __call__(
+        self,
+        data: DataSet,
+        settings: PromptSettings,
+        tokenizer: Any,
+        turns: Turns,
+        *,
+        n_orders: int = 1,
+        seed: int = 0,
+    ) -> Encoded:
         fingerprint = prompt_fingerprint(settings, turns)
         examples, facts = self._load(fingerprint)
         keys = {question.question_id: key_of(question) for question in data.questions}
         left_out, too_long, shrunk = facts["left_out"], set(facts["too_long"]), facts["shrunk"]
         if any(k not in examples and k not in left_out and k not in too_long for k in keys.values()):
-            return encode_labels(data, settings, tokenizer, turns)
+            return encode_labels(data, settings, tokenizer, turns, n_orders=n_orders, seed=seed)
         kept = [q for q in data.questions if keys[q.question_id] in examples]
+        found = [
+            replace(examples[keys[q.question_id]], question_id=q.question_id, db_id=q.db_id) for q in kept
+        ]
         return Encoded(
-            examples=[
-                replace(examples[keys[q.question_id]], question_id=q.question_id, db_id=q.db_id) for q in kept
-            ],
+            examples=in_orders(found, tokenizer, turns, n_orders, seed) if n_orders > 1 else found,
             prompts=[
                 Prompt(
                     question_id=q.question_id,
@@ -76,6 +89,22 @@ class Encoder:
             by_key = {example.question_id: example for example in load_examples(path)}
             self._known = {fingerprint: (by_key, load_facts(path))}  # one at a time: each takes 100 MB
         return self._known[fingerprint]
+
+
+def in_orders(
+    examples: Sequence[Example], tokenizer: Any, turns: Turns, n_orders: int, seed: int
+) -> list[Example]:
+    """`prompts.orders.in_table_orders` of examples that are token ids already."""
+    texts = {prefix: tokenizer.decode(prefix) for prefix in {example.prefix for example in examples}}
+    prompts = [
+        Prompt(question_id=e.question_id, db_id=e.db_id, prefix=texts[e.prefix], suffix="", n_tokens=0)
+        for e in examples
+    ]
+    encode = cache(lambda text: tuple(encode_part(tokenizer, text, turns)))
+    return [
+        replace(example, prefix=encode(prompt.prefix))
+        for example, prompt in zip(examples, in_table_orders(prompts, turns, n_orders, seed), strict=True)
+    ]
 
 
 def encode_all(folder: Path, model: str, config_name: str, spec: str, overrides: list[str]) -> Path:

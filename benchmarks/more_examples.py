@@ -1,11 +1,9 @@
-"""What a row trains on beside its sample: a data set's questions twice, or the model's own queries that proved right; or
-the same questions with the tables of their schemas in other orders.
+"""What a row trains on beside its sample: a data set's questions twice, or the model's own queries that proved right.
 
 Rejection sampling: a model writes several texts for each training question whose database has rows, all are run, and those
 that return what gold returns (`ex_strict`) and are written otherwise are labels too.
 """
 
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,15 +11,12 @@ from typing import Any
 
 from groundql.config import PromptSettings
 from groundql.encoding import encode_labels
-from groundql.models.chat import encode_part
 from groundql.pipeline import judge_completions
 from groundql.records import Completion, DataSet, Question, Turns
 from groundql.training.examples import Example
 from groundql.verdicts.cases import Judging
 
 DEADLINE_S = 2.0  # a query that takes longer is no good example either
-TABLE = "CREATE TABLE "  # begins each table of a schema in a prompt
-TRIES = 5  # shuffles for each order that is wanted
 More = Callable[[DataSet, list[Example]], list[Example]]
 
 
@@ -33,44 +28,6 @@ def twice(name: str) -> More:
         return [*examples, *(replace(e, question_id=f"{e.question_id}~2") for e in again)]
 
     return add
-
-
-def in_orders(n_orders: int, tokenizer: Any, turns: Turns, seed: int = 7) -> More:
-    """The same examples, those of a schema in turn under `n_orders` orders of its tables, the first as it is."""
-
-    def reorder(_: DataSet, examples: list[Example]) -> list[Example]:
-        ends = {example.prefix for example in examples}
-        orders = {prefix: _orders_of(prefix, n_orders, tokenizer, turns, seed) for prefix in ends}
-        n_seen: Counter[tuple[int, ...]] = Counter()
-        found = []
-        for example in examples:
-            its = orders[example.prefix]
-            found.append(replace(example, prefix=its[n_seen[example.prefix] % len(its)]))
-            n_seen[example.prefix] += 1
-        return found
-
-    return reorder
-
-
-def _orders_of(
-    prefix: tuple[int, ...], n_orders: int, tokenizer: Any, turns: Turns, seed: int
-) -> list[tuple[int, ...]]:
-    text = tokenizer.decode(prefix)
-    first, *tables = text.split(TABLE)
-    if len(tables) < 2:
-        return [prefix]
-    last = tables[-1].removesuffix(turns.after_system)
-    assert last != tables[-1], "the schema is the end of the prefix"
-    tables[-1] = last + "\n"
-    assert all(table.endswith(";\n") for table in tables), "a table ends with a semicolon"
-    chance = random.Random(f"{seed} {text}")
-    orders = {tuple(tables): prefix}  # distinct ones: two tables have no more than two
-    for _ in range(TRIES * n_orders):
-        if len(orders) < n_orders:
-            chance.shuffle(tables)
-            other = first + "".join(TABLE + table for table in tables).removesuffix("\n") + turns.after_system
-            orders.setdefault(tuple(tables), tuple(encode_part(tokenizer, other, turns)))
-    return list(orders.values())
 
 
 def right_texts(

@@ -129,12 +129,12 @@ class Search(Bench):
         tuning.encode_labels = self.encode
         tuning.train_adapter = self.train_adapter
 
-    def encode(self, data: DataSet, settings: Any, tokenizer: Any, turns: Any) -> Encoded:
+    def encode(self, data: DataSet, settings: Any, tokenizer: Any, turns: Any, **orders: int) -> Encoded:
         key = (
-            f"{data.spec} {len(data.questions)} {settings.model_dump_json()} {self.recipe.get('types', True)}"
+            f"{data.spec} {len(data.questions)} {settings.model_dump_json()} {self.recipe.get('types', True)} {orders}"
         )
         if key not in self.kept:
-            self.kept[key] = encode_labels(data, settings, tokenizer, turns)
+            self.kept[key] = encode_labels(data, settings, tokenizer, turns, **orders)
         encoded = self.kept[key]
         if data.spec != "pocket#train":
             return encoded

@@ -16,7 +16,7 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from benchmarks.encoded import Encoder
-from benchmarks.more_examples import More, in_orders, own_examples, twice
+from benchmarks.more_examples import More, own_examples, twice
 from benchmarks.row_files import compact
 from groundql import tuning
 from groundql.config import Config, GenerationSettings, ModelSettings, PromptSettings, load_config
@@ -62,9 +62,9 @@ class Bench:
         tuning.encode_labels = self._encode
         tuning._load_writer = self._writer
 
-    def _encode(self, data: DataSet, *arguments: Any) -> Encoded:
+    def _encode(self, data: DataSet, *arguments: Any, **named: Any) -> Encoded:
         """`encode_labels` of the training's own call, the first, with what `more` adds; others as they are."""
-        encoded = self.encoder(data, *arguments)
+        encoded = self.encoder(data, *arguments, **named)
         if self.more is None:
             return encoded
         more, self.more = self.more, None
@@ -158,8 +158,6 @@ def run_row(bench: Bench, row: Row, section: Row, folder: Path, keep: Callable[[
             bench.more = resampled(bench, config, row, reject, folder, found)
         elif name := row.get("twice"):
             bench.more = twice(name)
-        elif n_orders := row.get("orders"):
-            bench.more = in_orders(n_orders, bench.tokenizer, bench.turns)
         models = train(bench, config, row, folder, found)
     found["prompt_fingerprint"] = prompt_fingerprint(config.prompt, bench.turns)
     keep(found)

@@ -57,6 +57,8 @@ class DataSettings(Settings):
     stratify_by: tuple[Literal["evidence", "database", "difficulty", "complexity"], ...] = ("evidence",)
     # Train only on questions whose SQL, with the end mark, has at most so many tokens. Dev and test keep all of theirs.
     max_sql_tokens: int | None = Field(None, ge=2)
+    # Training prompts list a schema's tables in so many random orders, each for a share of its questions. In use: as they are.
+    table_orders: int = Field(1, ge=1, le=64)
     dev_limit: int | None = Field(
         None, ge=1
     )  # at most so many dev questions, spread evenly over the databases

@@ -12,6 +12,7 @@ from groundql.errors import NotInDialect
 from groundql.generating import make_prompts, read_schemas
 from groundql.models.chat import encode_part
 from groundql.prompts.dialect import in_dialect, standard_sql
+from groundql.prompts.orders import in_table_orders
 from groundql.records import DataSet, Dialect, Prompt, Question, Schema, Turns
 from groundql.training.examples import Example, encode_examples
 from groundql.training.preflight import check_labels, check_prompts
@@ -28,8 +29,19 @@ class Encoded:
     reasons: Counter[str]  # why a gold is not in the dialect
 
 
-def encode_labels(data: DataSet, settings: PromptSettings, tokenizer: Any, turns: Turns) -> Encoded:
-    """Examples whose labels are golds in the dialect of the settings. A question without such a gold is left out."""
+def encode_labels(
+    data: DataSet,
+    settings: PromptSettings,
+    tokenizer: Any,
+    turns: Turns,
+    *,
+    n_orders: int = 1,
+    seed: int = 0,
+) -> Encoded:
+    """Examples whose labels are golds in the dialect of the settings. A question without such a gold is left out.
+
+    Their schemas list the tables in up to `n_orders` orders, drawn with `seed`.
+    """
     schemas = read_schemas(data, settings.n_examples)
     count_tokens = lru_cache(4096)(lambda text: len(encode_part(tokenizer, text, turns)))
     labels: dict[str, str] = {}
@@ -48,6 +60,8 @@ def encode_labels(data: DataSet, settings: PromptSettings, tokenizer: Any, turns
         count_tokens=count_tokens,
         databases=data.databases,
     )
+    if n_orders > 1:
+        prompts = in_table_orders(prompts, turns, n_orders, seed)
     golds = [labels[prompt.question_id] for prompt in prompts]
     examples = encode_examples(prompts, golds, tokenizer, turns)
     check_labels(examples, golds, tokenizer, turns)

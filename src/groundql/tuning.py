@@ -237,7 +237,8 @@ def _encode(
     Raises:
         AskedWrongly: none is left; says which setting left them out.
     """
-    encoded = encode_labels(data, config.prompt, tokenizer, turns)
+    n_orders, seed = config.data.table_orders, config.training.seed
+    encoded = encode_labels(data, config.prompt, tokenizer, turns, n_orders=n_orders, seed=seed)
     examples, too_long, longest = encoded.examples, encoded.n_too_long, config.data.max_sql_tokens
     if longest:
         examples = [example for example in examples if len(example.answer) <= longest]

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.more_examples import in_orders, own_examples, twice
+from benchmarks.more_examples import own_examples, twice
 from groundql.config import PromptSettings
 from groundql.encoding import encode_labels
 from groundql.models.chat import turns_of
@@ -63,20 +63,3 @@ def test_the_questions_of_one_data_set_stand_twice_under_their_own_ids():
     examples = [Example(name, "d", (1,), (2,), (3,)) for name in ("bird/1", "spider/1")]
     more = twice("spider")(None, examples)
     assert [e.question_id for e in more] == ["bird/1", "spider/1", "spider/1~2"]
-
-
-def test_a_schemas_tables_stand_in_several_orders_each_table_whole(data):
-    data = data.model_copy(
-        update={
-            "questions": tuple(data.questions[0].model_copy(update={"question_id": str(i)}) for i in range(6))
-        }
-    )
-    examples = encode_labels(data, PromptSettings(), TOKENIZER, TURNS).examples
-    found = in_orders(3, TOKENIZER, TURNS)(data, examples)  # two tables: two orders
-    before, other = [TOKENIZER.decode(example.prefix) for example in found[:2]]
-    assert before == TOKENIZER.decode(examples[0].prefix)
-    parts = before.removesuffix(TURNS.after_system).split("\nCREATE TABLE ")[1:]
-    assert other.endswith(TURNS.after_system)
-    assert other.removesuffix(TURNS.after_system).split("\nCREATE TABLE ")[1:] == parts[::-1]
-    assert [example.prefix for example in found[2:4]] == [example.prefix for example in found[:2]]
-    assert [example.answer for example in found] == [example.answer for example in examples]

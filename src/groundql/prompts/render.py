@@ -9,6 +9,7 @@ from groundql.records import Column, ForeignKey, Prompt, Question, Schema, Table
 
 INSTRUCTION = "Answer with one SQLite query. Use only these tables and columns."
 INSTRUCTION_WITHOUT_SCHEMA = "Answer with one SQLite query."
+TABLE = "CREATE TABLE "  # begins each table of a schema
 _BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 N_TEXTS = 512  # schemas whose text is kept: a data set asks many questions of each
@@ -132,7 +133,7 @@ def _table_text(table: Table, settings: PromptSettings) -> str:
         if len(key.columns) > 1:
             target = f"{quoted(key.ref_table)}{_names(key.ref_columns)}"
             parts.append((f"FOREIGN KEY {_names(key.columns)} REFERENCES {target}", ""))
-    head = f"CREATE TABLE {quoted(table.name)} ("
+    head = f"{TABLE}{quoted(table.name)} ("
     about = f" -- {table.description}" if settings.descriptions and table.description else ""
     if not about and not any(note for _, note in parts):
         return head + ", ".join(text for text, _ in parts) + ");"
