@@ -15,17 +15,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from groundql import exporting
 from groundql.config import PromptSettings
+from groundql.decoding.constraint import Vocabulary
 from groundql.errors import GroundqlError
 from groundql.generating import load_writer
 from groundql.models import gguf_file
 from groundql.models.chat import template_of, turns_of
+from groundql.models.load import load_tokenizer
 from groundql.models.merge import merge_dense, merged_weights
+from groundql.models.source import find_base
 from groundql.prompts.render import render_prompt
 from groundql.records import Question
 from tests.cli.test_train import assert_refused
 from tests.command import groundql
 from tests.small_data import CLUB, write_config
-from tests.tiny import ARCHITECTURES, save_tiny, tiny_tokenizer
+from tests.tiny import ARCHITECTURES, save_tiny, sentencepiece_parts, tiny_tokenizer
 
 TEXT = "CREATE TABLE city (id int, name text);\nHow many cities in 2019 have O'Brien as mayor? <|im_start|>"
 
@@ -220,6 +223,28 @@ def test_the_gguf_file_says_what_llama_cpp_must_know(plain_run, tmp_path):
     assert stored["blk.0.attn_q.weight"] == stored["token_embd.weight"] == "Q8_0"
     assert stored["blk.1.ffn_norm.weight"] == "F32"
     assert "output.weight" in stored  # this model's head is its own
+
+
+def test_the_tokenizer_read_from_an_exported_file_is_the_run_s_however_transformers_rebuilds_it(
+    plain_run, tmp_path, monkeypatch
+):
+    assert export(plain_run, "gguf", tmp_path / "out").status == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rebuilt = AutoTokenizer.from_pretrained
+
+    def with_other_parts(*places, **options):
+        tokenizer = rebuilt(*places, **options)
+        return sentencepiece_parts(tokenizer) if "gguf_file" in options else tokenizer
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", with_other_parts)
+    again, own = (
+        load_tokenizer(find_base(str(tmp_path / "out" / "model-f16.gguf"))),
+        tiny_tokenizer(chat=False),
+    )
+    pieces = [Vocabulary(one, {one.eos_token_id}).piece for one in (again, own)]
+    assert [pieces[0](i) for i in range(len(own))] == [pieces[1](i) for i in range(len(own))]
+    assert again(TEXT)["input_ids"] == own(TEXT)["input_ids"]
+    assert (again.eos_token, again.pad_token) == (own.eos_token, own.pad_token)
 
 
 def test_rows_without_a_token_are_named_and_marked_as_unused(tmp_path):

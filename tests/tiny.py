@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -64,6 +64,21 @@ def tiny_tokenizer(*, chat: bool = True) -> PreTrainedTokenizerFast:
     )
     if chat:
         tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def sentencepiece_parts(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """`tokenizer` with what transformers 5.17 puts into that of a Llama's .gguf file: parts of SentencePiece, one mark for start and end."""
+    inner = tokenizer.backend_tokenizer
+    inner.normalizer = normalizers.Sequence([])
+    inner.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace("▁", " "), decoders.ByteLevel()]
+    )
+    inner.model.byte_fallback = True
+    inner.model.fuse_unk = True
+    inner.model.unk_token = "<|endoftext|>"
+    tokenizer.bos_token = tokenizer.eos_token = "<|im_start|>"
+    tokenizer.clean_up_tokenization_spaces = True
     return tokenizer
 
 

@@ -12,8 +12,8 @@ from groundql.questions.load import load_data
 from groundql.records import Completion, Prompt, read_jsonl
 from tests.cli.test_train import assert_refused
 from tests.command import groundql
-from tests.small_data import DEV, write_small_data
-from tests.tiny import save_tiny
+from tests.small_data import DEV, shop_file, write_small_data
+from tests.tiny import save_tiny, sentencepiece_parts, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,18 @@ def test_grounded_every_query_binds_or_there_is_none_and_a_reason(model_dir, dev
         assert bool(one.reason) == (one.status == "abstained" or one.closed_at is not None)
         assert one.sql is None or prepare(club, one.sql) is None
         assert one.strain is not None
+
+
+def test_a_tokenizer_whose_bytes_are_not_known_is_refused_for_grounded_decoding_alone(dev, tmp_path):
+    mixed = save_tiny(tmp_path / "mixed", "llama")
+    sentencepiece_parts(tiny_tokenizer()).save_pretrained(mixed)
+    message = "cannot tell which bytes this model's tokens write"
+    out = tmp_path / "a.jsonl"
+    assert_refused(generate(mixed, dev, out, "--decoding", "grounded"), message)
+    assert not out.exists()
+    asked = groundql("ask", shop_file(tmp_path), "How many products?", "--model", mixed)
+    assert_refused(asked, message)
+    assert generate(mixed, dev, out).status == 0
 
 
 def test_what_does_not_end_is_closed_or_not_as_is_asked(model_dir, dev, tmp_path):

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundql.decoding.constraint import Constraints, Vocabulary
+from groundql.errors import ModelMissing
 from tests.decoding.schemas import LIBRARY, AnyScope, encode, tiny_vocabulary
-from tests.tiny import tiny_tokenizer
+from tests.tiny import sentencepiece_parts, tiny_tokenizer
 
 QUERIES = [
     "SELECT T1.title FROM book AS T1 JOIN `order` AS T2 ON T1.id = T2.book_id WHERE T1.`Due Date` > '2024'",
@@ -185,3 +186,12 @@ def test_constraints_of_a_schema_are_compiled_once_for_a_vocabulary():
     assert vocabulary.constraints(LIBRARY) is vocabulary.constraints(LIBRARY.model_copy(deep=True))
     renamed = LIBRARY.model_copy(update={"tables": LIBRARY.tables[:1]})
     assert vocabulary.constraints(renamed) is not vocabulary.constraints(LIBRARY)
+
+
+def test_a_tokenizer_whose_tokens_are_read_as_other_bytes_is_refused_and_shows_them():
+    with pytest.raises(ModelMissing) as raised:
+        Vocabulary(sentencepiece_parts(tiny_tokenizer()), {END})
+    message = str(raised.value)
+    assert "cannot tell which bytes this model's tokens write" in message
+    assert 'SELECT "a b" FROM c were read as SELECTĠ"aĠb"ĠFROMĠc' in message
+    assert "--decoding free" in message

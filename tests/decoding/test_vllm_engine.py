@@ -7,14 +7,14 @@ import pytest
 
 from groundql.config import GenerationSettings
 from groundql.decoding.vllm_engine import decode_with_vllm, load_vllm
-from groundql.errors import AskedWrongly, DependencyMissing
+from groundql.errors import AskedWrongly, DependencyMissing, ModelMissing
 from groundql.generating import check_settings
 from groundql.models.chat import turns_of
 from groundql.records import DatabaseFiles, DataSet, Prompt
 from groundql.selecting import Asked, complete
 from tests.decoding.schemas import LIBRARY
 from tests.decoding.vllm_stand_in import LLM, stand_in
-from tests.tiny import tiny_tokenizer
+from tests.tiny import sentencepiece_parts, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 TURNS = turns_of(TOKENIZER)
@@ -98,6 +98,17 @@ def test_without_vllm_one_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(DependencyMissing, match=r"pip install 'groundql\[vllm\]'"):
         load_vllm("weights", TOKENIZER, None, settings=GROUNDED, prompt_tokens=100)
+
+
+def test_a_tokenizer_whose_tokens_are_read_as_other_bytes_is_refused_where_a_grammar_holds_them(monkeypatch):
+    mixed = sentencepiece_parts(tiny_tokenizer())
+    stand_in(monkeypatch, mixed, [])
+    monkeypatch.delattr(LLM, "last", raising=False)
+    with pytest.raises(ModelMissing, match="cannot tell which bytes"):
+        load_vllm("weights", mixed, None, settings=GROUNDED, prompt_tokens=100)
+    assert not hasattr(LLM, "last")  # before any weight is loaded
+    free = GROUNDED.model_copy(update={"decoding": "free"})
+    assert load_vllm("weights", mixed, None, settings=free, prompt_tokens=100).tokenizer is mixed
 
 
 def test_settings_of_the_own_engine_are_refused_for_vllm():

@@ -26,7 +26,7 @@ from groundql.records import Schema
 
 Refusal = Literal["grammar", "scope", "gate"]
 N_TEXTS = 20_000  # pieces whose tokens are kept for each vocabulary
-PROBE = 'SELECT "a b" FROM c'
+PROBE = 'SELECT "a b" FROM c'  # its tokens must write it
 N_SCHEMAS = 256  # compiled constraints kept for each vocabulary; one takes about 1 MB
 
 
@@ -63,12 +63,7 @@ class Vocabulary:
         """
         self.ends = frozenset(ends)
         self.matcher_tokens: LLTokenizer = from_tokenizer(tokenizer, eos_token=sorted(self.ends))
-        written = self.matcher_tokens.decode_bytes(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
-        if written.strip() != PROBE.encode():  # some tokenizers begin a text with a space
-            raise ModelMissing(
-                "grounded decoding cannot tell which bytes this model's tokens write: "
-                f"those of {PROBE} were read as {written.decode('utf-8', 'replace')}"
-            )
+        check_bytes(self.matcher_tokens, tokenizer)
         self.n_tokens = self.matcher_tokens.vocab_size
         self.n_logits = max(n_logits or 0, self.n_tokens)
         self._pieces: dict[int, bytes] = {}
@@ -105,6 +100,21 @@ class Vocabulary:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
         return known
+
+
+def check_bytes(matcher_tokens: LLTokenizer, tokenizer: Any) -> None:
+    """Raise where llguidance reads the tokens of `tokenizer` as other bytes than they write.
+
+    Raises:
+        ModelMissing: shows what a query was read as.
+    """
+    written = matcher_tokens.decode_bytes(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
+    if written.strip() != PROBE.encode():  # some tokenizers begin a text with a space
+        raise ModelMissing(
+            "grounded decoding cannot tell which bytes this model's tokens write: "
+            f"those of {PROBE} were read as {written.decode('utf-8', 'replace')}; "
+            "the decoder in its tokenizer.json is of another kind than its tokens; --decoding free does without"
+        )
 
 
 class Constraints:

@@ -52,6 +52,7 @@ def load_vllm(
 
     Raises:
         DependencyMissing: vllm is not installed.
+        ModelMissing: grounded, and what the tokens write is not known byte by byte.
     """
     try:
         library = importlib.import_module("vllm")
@@ -59,6 +60,12 @@ def load_vllm(
         raise DependencyMissing(
             "--engine vllm needs vllm, which is not installed: pip install 'groundql[vllm]'"
         ) from None
+    if settings.decoding == "grounded":
+        from llguidance.hf import from_tokenizer
+
+        from groundql.decoding.constraint import check_bytes
+
+        check_bytes(from_tokenizer(tokenizer), tokenizer)  # as vLLM's back end reads them
     options: dict[str, Any] = {
         "model": weights,
         "dtype": "bfloat16",

@@ -7,7 +7,6 @@ Llama the decoder of SentencePiece and another end token, so that bytes of token
 from pathlib import Path
 from typing import Any
 
-from gguf import GGUFReader
 from tokenizers import decoders
 
 BYTE_LEVEL = "gpt2"  # the file's name for byte-level BPE
@@ -20,7 +19,6 @@ def as_in_file(tokenizer: Any, gguf_path: Path) -> Any:
     if facts.get("model") == BYTE_LEVEL:
         inner = tokenizer.backend_tokenizer
         inner.decoder = decoders.ByteLevel()
-        inner.normalizer = None  # taken away
         inner.model.byte_fallback = False
         inner.model.fuse_unk = False
         inner.model.unk_token = None
@@ -33,6 +31,8 @@ def as_in_file(tokenizer: Any, gguf_path: Path) -> Any:
 
 def _facts(gguf_path: Path) -> dict[str, Any]:
     """The single values of the file's tokenizer, by their names without `tokenizer.ggml.`."""
+    from gguf import GGUFReader  # other models are read without it
+
     fields = GGUFReader(gguf_path).fields.items()
     prefix = "tokenizer.ggml."
     return {
