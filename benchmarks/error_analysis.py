@@ -25,7 +25,7 @@ from groundql.questions.load import load_data
 from groundql.records import Completion, Question, write_text
 from groundql.reports.choices import separation
 
-NAME, DATA, WAY = "ours", "spider-dev", "grounded"
+NAME, DATA, WAY = "ours-4x4-orders", "spider-dev", "grounded"
 Row = dict[str, Any]
 
 

@@ -1,9 +1,24 @@
 """The first screen of the results: the headline table, which README shows too, and targets beside what was reached."""
 
+from collections.abc import Sequence
+
 from benchmarks.row_files import sections
-from benchmarks.stored_results import ROWS, Line, Row, paired_text, rate_text, right, stored, table, times
+from benchmarks.stored_results import (
+    ALL_HELD,
+    HELD,
+    ROWS,
+    Line,
+    Row,
+    paired_text,
+    rate_text,
+    right,
+    stored,
+    table,
+    times,
+)
 
 BEST: str = sections(ROWS)["final"]["best"]  # the row that is shown as ours
+AGAIN = f"{BEST}-8"  # the same with another seed, trained alone on the card
 ROWS_SHOWN = (  # name, way, and what a reader calls it
     ("paper", "free", "the paper's recipe (no schema in the prompt)"),
     ("paper-schema", "free", "the same with the schema"),
@@ -35,7 +50,7 @@ def line(name: str, way: str) -> Line:
 def headline_table() -> str:
     """One row a recipe and way, rates in percent with their intervals; `not run` where there is no summary."""
     shown = []
-    second = [("smol-untuned", "grounded", "SmolLM2-135M untuned, grounded"), ("smol-ours", "grounded", "SmolLM2-135M, ours, grounded")]  # fmt: skip
+    second = [("smol-untuned", "grounded", "SmolLM2-135M untuned, grounded"), ("smol-ours", "grounded", "SmolLM2-135M tuned, 2 epochs, grounded")]  # fmt: skip
     for name, way, words in (*ROWS_SHOWN, *(one for one in second if line(*one[:2]).row.get("judged"))):
         found = line(name, way)
         cells = [rate_text(found.of(data), rung) for _, data, rung in COLUMNS]
@@ -43,9 +58,9 @@ def headline_table() -> str:
     return table(["", *(heading for heading, _, _ in COLUMNS)], shown)
 
 
-def held_right(name: str) -> int:
-    """`ex_strict`, grounded, of a row of the choice on both held sets together; it was run."""
-    count = right(next(row for row in stored("choice") if row["name"] == name))
+def held_right(name: str, data: Sequence[str] = ALL_HELD) -> int:
+    """`ex_strict`, grounded, of a row of the choice on these held sets together; it was run."""
+    count = right(next(row for row in stored("choice") if row["name"] == name), data=data)
     assert count is not None
     return count
 
@@ -62,7 +77,10 @@ def verdict(value: float, least: float) -> str:
 def targets_table() -> str:
     """The targets, what was reached, and whether that is enough."""
     spider, bird = line(BEST, "grounded").of("spider-dev"), line(BEST, "grounded").of("bird-dev")
-    vote, training = line(BEST, "vote").of("spider-dev"), line(BEST, "grounded").row["training"]
+    vote, again = line(BEST, "vote").of("spider-dev"), line(AGAIN, "grounded")
+    seed_8, training = again.of("spider-dev"), again.row["training"]
+    assert again.row["workers"] == 1, "its seconds are those of a card of its own"
+    assert seed_8 is not None
     assert spider is not None
     assert bird is not None
     right, ran, binds = percent(spider, "ex_bird"), percent(spider, "ran"), percent(bird, "grounded")
@@ -72,7 +90,7 @@ def targets_table() -> str:
         [
             "Spider dev `ex_bird`, greedy and grounded",
             "75",
-            f"{right:.1f} ({spider['counts']['ex_bird']} of {spider['n']})"
+            f"{right:.1f} ({spider['counts']['ex_bird']} of {spider['n']}), with seed 8 {percent(seed_8, 'ex_bird'):.1f}"
             + (f"; with a vote {percent(vote, 'ex_bird'):.1f}" if vote else ""),
             verdict(right, 75),
         ],
@@ -80,14 +98,14 @@ def targets_table() -> str:
         [
             "BIRD dev `grounded`, abstentions as failures",
             "99",
-            f"{binds:.1f} ({bird['abstained']} abstentions)",
+            f"{binds:.1f} (abstained: {bird['abstained']})",
             verdict(binds, 99),
         ],
         [
             "training, on an H200",
             "under 6 GB and 5 minutes",
             f"{training['peak_mib']:,.0f} MiB ({training['predicted_peak_mib']:,.0f} planned), {training['elapsed_s']:.0f} s on an H100 "
-            f"that up to {line(BEST, 'grounded').row['workers'] - 1} other rows shared",
+            "of its own, seed 8",
             "reached, on another card" if is_small else "missed",
         ],
     ]
@@ -100,12 +118,8 @@ def pair(one: tuple[str, str], other: tuple[str, str], data: str, rung: str) -> 
 
 def headline() -> str:
     """Headline table, the paired tests that it rests on, and the targets."""
-    ours, free, untuned, sixteen = (
-        (BEST, "grounded"),
-        (BEST, "free"),
-        ("untuned", "grounded"),
-        ("ours-16", "grounded"),
-    )
+    ours, free, untuned = (BEST, "grounded"), (BEST, "free"), ("untuned", "grounded")
+    two, sixteen = ("ours", "grounded"), ("ours-16", "grounded")
     differences = table(
         ["points of `ex_strict`, McNemar's p", "Spider dev", "real rows", "pocket test", "BIRD dev (synthetic rows)"],
         [
@@ -116,10 +130,13 @@ def headline() -> str:
                 ("the paper's recipe with the schema against untuned, both grounded", ("paper-schema", "grounded"), untuned),
                 ("ours against the paper's recipe with the schema, both grounded", ours, ("paper-schema", "grounded")),
                 ("vote of 8 and repair against one answer", (BEST, "vote"), ours),
-                ("ours with seed 8 against seed 7", ("ours-8", "grounded"), ours),
-                ("ours (groups of 4) against groups of 16", ours, sixteen),
-                ("values of the rows against none, both groups of 16", ("ours-values", "grounded"), sixteen),
-                ("vote of 8 and repair against one answer, both groups of 16", ("ours-16", "vote"), sixteen),
+                ("ours with seed 8 against seed 7", (AGAIN, "grounded"), ours),
+                ("ours against 2 epochs without values and orders of tables", ours, two),
+                ("the same, both seed 8", (AGAIN, "grounded"), ("ours-8", "grounded")),
+                ("4 epochs against 3", ours, ("ours-values-4x3-orders", "grounded")),
+                ("2 epochs, groups of 4 against 16", two, sixteen),
+                ("the same, both seed 8", ("ours-8", "grounded"), ("ours-16-8", "grounded")),
+                ("2 epochs, groups of 16, values of the rows against none", ("ours-values", "grounded"), sixteen),
             )
         ],
     )  # fmt: skip
@@ -144,16 +161,18 @@ def headline() -> str:
 
 def recipe() -> str:
     """How the row that is shown as ours was chosen."""
-    label = next(row["label"] for row in sections(ROWS)["final"]["row"] if row["name"] == BEST)
-    words = f"Ours is the row `{BEST}` ({label})"
+    orders, plain = "full-3-group-4-values-orders", "full-3-group-4-values"
+    longer = "full-4-group-4-values-orders"
     return (
-        "The recipe was chosen on databases of the training sets that no row of the choice trains on (below), never on these sets. "
-        f"{words}; `configs/qwen2.5-coder-0.5b.toml` has it, with the reason beside each number. Groups of 4 against 16: "
-        f"{held_right('group-4')} against {held_right('base')} right of 500 with seed 7, {held_right('group-4-seed-8')} against "
-        f"{held_right('seed-8')} with seed 8, a row that was run after the first choice. The final rows, which chose nothing, say that they pay: the table "
-        "above. Values of the rows did not show on the held databases "
-        f"({held_right('full-2-values')} against {held_right('full-2')} and, with seed 8, {held_right('full-2-seed-8')}) and stayed out of the recipe; on Spider dev they do "
-        "show. Both together were not run.\n"
+        "The recipe was chosen on databases of the training sets that no row of the choice trains on (below), never on these sets: the row with the "
+        f"most right of all 1,058 held questions whose training takes less than 5 minutes. `configs/qwen2.5-coder-0.5b.toml` has it, with the reason beside "
+        f"each number. All with groups of 4: 2 epochs {held_right('full-2-group-4')}, with values of the rows {held_right('full-2-group-4-values')}, 3 epochs "
+        f"{held_right(plain)}, each schema's tables in 4 orders {held_right(orders)} (seed 8: {held_right(orders + '-seed-8')}), 4 epochs {held_right(longer)}. "
+        "That rule was written down before the first of these rows was run; that more epochs and more orders were tried after the first five, not. On "
+        f"500 questions groups of 4 against 16 gave {held_right('group-4', HELD)} against {held_right('base', HELD)} with seed 7 and {held_right('group-4-seed-8', HELD)} "
+        f"against {held_right('seed-8', HELD)} with seed 8, and the evaluation sets do not agree either (above): what they gain is within what two seeds differ. Nor does the "
+        "recipe gain everywhere on the one before it (2 epochs, no values, tables as they are): with seed 7 it is better or level on all four sets, with seed 8 "
+        "a point better on Spider dev and worse on pocket test and on BIRD dev's synthetic rows. Recipes this close cannot be told apart with two seeds.\n"
     )
 
 

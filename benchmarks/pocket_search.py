@@ -130,9 +130,7 @@ class Search(Bench):
         tuning.train_adapter = self.train_adapter
 
     def encode(self, data: DataSet, settings: Any, tokenizer: Any, turns: Any, **orders: int) -> Encoded:
-        key = (
-            f"{data.spec} {len(data.questions)} {settings.model_dump_json()} {self.recipe.get('types', True)} {orders}"
-        )
+        key = f"{data.spec} {len(data.questions)} {settings.model_dump_json()} {self.recipe.get('types', True)} {orders}"
         if key not in self.kept:
             self.kept[key] = encode_labels(data, settings, tokenizer, turns, **orders)
         encoded = self.kept[key]
