@@ -125,7 +125,7 @@ def test_the_shown_commands_train_answer_and_judge_with_a_tiny_twin(tmp_path, mo
             json.loads(line) for line in (folder / "judged" / "verdicts.jsonl").read_text().splitlines()
         ]
         assert len(verdicts) == len(DEV)
-        assert all(line["grounded"] for line in verdicts if line["extracted"])  # of any weights
+        assert all(line["grounded"] for line in verdicts)  # random weights do so by the constraint alone
 
 
 @pytest.mark.parametrize("command", SHOWN)
