@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.error_table import error_section
 from benchmarks.headline import headline
+from benchmarks.larger_models import larger_section
 from benchmarks.row_files import sections
 from benchmarks.stored_results import (
     ALL_HELD,
@@ -246,6 +247,7 @@ def page() -> str:
     parts += [
         "What they cost:\n",
         cost_table(rows, {"decoding, s a set": decoding_text}),
+        larger_section(),
         "## Chosen on held databases of the training sets\n",
         "12 databases of BIRD train (200 questions) and 20 of Spider train (300) are held out of every row here "
         "(`benchmarks/ablation_data.py`). BIRD train comes without rows: its `ex_strict` is taken on random rows and named "
