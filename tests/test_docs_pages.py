@@ -17,7 +17,12 @@ from tests.tiny import save_tiny
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install 'groundql[duckdb]'")
 
 pytestmark = pytest.mark.slow
-TESTED_ELSEWHERE = ("quickstart.md", "own-database.md", "session.md")  # as they stand; the last was recorded
+TESTED_ELSEWHERE = (
+    "quickstart.md",
+    "own-database.md",
+    "session.md",
+    "results.md",
+)  # as they stand; the third was recorded
 # Names that stand for something, data that is not shipped, and what follows from a command on such data
 LEFT_OUT = (
     "FOLDER",

@@ -23,7 +23,7 @@ from tests.decoding.test_engine import (
 from tests.decoding.test_grounded import alone, together
 from tests.tiny import ARCHITECTURES
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+DEVICES = [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(params=DEVICES)

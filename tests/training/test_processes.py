@@ -97,7 +97,8 @@ def test_two_processes_killed_by_signal_9_resume_to_the_same_bits(tmp_path):
     assert log(tmp_path / "killed") == log(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("quantization", [pytest.param("none", marks=pytest.mark.slow), "nf4"])
+@pytest.mark.slow
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_a_base_in_parts_trains_the_same_adapter_bit_for_bit(tmp_path, quantization):
     if quantization == "nf4" and not sharding.splits_integers():
         pytest.skip(f"torch {torch.__version__} splits no integers")
