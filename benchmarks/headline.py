@@ -36,6 +36,10 @@ COLUMNS = (  # heading, data set, rung
     ("real rows: right (`ex_bird`)", "real-rows", "ex_bird"),
     ("BIRD dev: binds", "bird-dev", "grounded"),
 )
+NEVER_AT_HAND = (
+    "real weights of 1.5B and 3B",
+    "descriptions of columns in the prompt, as no training set here has any",
+)
 PUBLISHED = (
     "Published for comparison, under other conditions and not run here: FINER-SQL 0.5B, Spider dev 75.0 with 30 samples; sqlforge, "
     "1.5B QLoRA, 65.6; Lawson-Darrow, 1.5B LoRA, 62.9."
@@ -193,4 +197,4 @@ def not_run() -> str:
     n_rows = sum(not row.get("judged") for row in rows)
     if n_rows:
         missing.append(f"{n_rows} rows, named so below")
-    return f"Not run: {', '.join([*missing, 'real weights of 1.5B and 3B'])}.\n"
+    return f"Not run: {', '.join([*missing, *NEVER_AT_HAND])}.\n"

@@ -356,6 +356,7 @@ def draw_plots() -> None:
                 )
     labels = [textwrap.fill(row["label"], 56) for row, _ in lines]
     axes.set_yticks(range(len(lines)), labels, fontsize=7)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("ex_strict, %, grounded (BIRD: synthetic rows)", fontsize=8)
     if lines:
