@@ -231,30 +231,28 @@ def test_the_probability_of_a_text_is_that_of_its_tokens_one_by_one():
     assert one.log_probability == pytest.approx(sum(steps), abs=1e-4)
 
 
-def test_equal_prefixes_and_suffixes_are_read_once(monkeypatch):
-    """Samples of a question share its suffix, questions of a database its schema."""
-    n_read = []
+@pytest.fixture
+def n_read(monkeypatch):
+    """Texts that each pass over prompts reads."""
+    found = []
     whole = reader.forward_pass
 
     def counted(model, ids, positions, decoding):
-        n_read.append(ids.shape[0])
+        found.append(ids.shape[0])
         return whole(model, ids, positions, decoding)
 
     monkeypatch.setattr(reader, "forward_pass", counted)
+    return found
+
+
+def test_equal_prefixes_and_suffixes_are_read_once(n_read):
+    """Samples of a question share its suffix, questions of a database its schema."""
     settings = GenerationSettings(max_new_tokens=2, samples=4, temperature=1.0, batch_size=100)
     decode_all(lively_model("llama"), TOKENIZER, some_prompts(6, n_prefixes=2), TURNS, settings=settings)
     assert sum(n_read) == 2 + 6
 
 
-def test_schemas_are_read_ahead_in_the_pass_of_the_first(monkeypatch):
-    n_read = []
-    whole = reader.forward_pass
-
-    def counted(model, ids, positions, decoding):
-        n_read.append(ids.shape[0])
-        return whole(model, ids, positions, decoding)
-
-    monkeypatch.setattr(reader, "forward_pass", counted)
+def test_schemas_are_read_ahead_in_the_pass_of_the_first(n_read):
     pace = Pace(tokens_at_once=1000, reads_ahead=True)
     decode(lively_model("llama"), some_prompts(6, n_prefixes=3), pace=pace, capacity=Capacity(1, 10_000))
     assert n_read == [3, 6]
